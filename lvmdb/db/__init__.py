@@ -1,0 +1,1 @@
+"""The database: server, schema, migrations, named queries, bulk copy, runs and checkpoints."""

@@ -1,0 +1,1 @@
+"""Predictions and evaluations of a run, as rows."""

@@ -1,0 +1,1 @@
+"""Vector-native sequence models and the baselines they are held against."""

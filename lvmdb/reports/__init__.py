@@ -1,0 +1,1 @@
+"""Named questions from `sql/reports/`, as tables and pictures."""

@@ -1,0 +1,1 @@
+"""Nearest concepts: exact, and by pgvector's indexes."""

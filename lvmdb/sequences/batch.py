@@ -1,0 +1,48 @@
+"""The typed batch: the contract between the data and every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """A batch of training examples: contexts, and the vectors that follow them.
+
+    Attributes:
+        context: `(batch, time, 768)` float32, oldest concept first.
+        mask: `(batch, time)` bool, True where `context` holds a concept; padding is on the left.
+        target: `(batch, 768)` float32, the concept that follows the context.
+        article_id: `(batch,)` int64, the target's article.
+        target_seq: `(batch,)` int64, the target's position within its article, from 0.
+    """
+
+    context: Tensor
+    mask: Tensor
+    target: Tensor
+    article_id: Tensor
+    target_seq: Tensor
+
+    def __len__(self) -> int:
+        return self.target.shape[0]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> SequenceBatch:
+        """The same batch on another device."""
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> SequenceBatch:
+        """The same batch in page-locked memory, from which a GPU copies without waiting."""
+        return self._map(lambda t: t.pin_memory())
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> SequenceBatch:
+        return SequenceBatch(
+            context=move(self.context),
+            mask=move(self.mask),
+            target=move(self.target),
+            article_id=move(self.article_id),
+            target_seq=move(self.target_seq),
+        )

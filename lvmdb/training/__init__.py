@@ -1,0 +1,1 @@
+"""Losses, optimiser, the training loop, checkpoints."""
