@@ -1,0 +1,64 @@
+"""Articles on their way into the database: as raw text, as chunks, and with vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSION = 768
+"""Numbers in a concept's vector."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RawArticle:
+    """An article as a reader gives it.
+
+    Attributes:
+        source_key: the article's name within its source: stable between runs, unique.
+        title: for people.
+        text: paragraphs separated by blank lines.
+        url: where the text was found, if known.
+    """
+
+    source_key: str
+    title: str
+    text: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkedArticle:
+    """An article cut into concepts, not yet encoded, or not to be.
+
+    Attributes:
+        source_key: as in `RawArticle`.
+        title: for people.
+        url: where the text was found, if known.
+        texts: the concepts' texts in reading order.
+        source: file and line, for messages.
+        vectors: `(len(texts), 768)` float32 of unit norm in the same order, or None.
+    """
+
+    source_key: str
+    title: str
+    url: str | None
+    texts: tuple[str, ...]
+    source: str
+    vectors: Vectors | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors is not None and self.vectors.shape != (len(self.texts), DIMENSION):
+            raise ValueError(
+                f"{self.source}: {len(self.texts)} texts, but vectors of shape {self.vectors.shape}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class VectorArticle(ChunkedArticle):
+    """A chunked article that has its vectors."""
+
+    vectors: Vectors
