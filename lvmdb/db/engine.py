@@ -1,0 +1,135 @@
+"""Connections, and the one place where the database's errors become lvmdb's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from psycopg import conninfo
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from lvmdb.errors import DatabaseError
+from lvmdb.settings import redact
+
+MIN_SERVER = 16
+MIN_PGVECTOR = (0, 8, 4)
+CONNECT_TIMEOUT = 10
+"""Seconds to wait for a server to answer."""
+
+
+class Database:
+    """A PostgreSQL server with pgvector, by its connection string.
+
+    Everything leaves through `connect` or `begin`, where psycopg's errors are translated:
+
+        with db.begin() as connection:          # one transaction
+            connection.execute(query("runs", "claim"), {"run_id": 7})
+    """
+
+    def __init__(self, dsn: str) -> None:
+        """Nothing is opened yet.
+
+        Raises:
+            DatabaseError: `dsn` is not a connection string.
+        """
+        try:
+            parameters = conninfo.conninfo_to_dict(dsn)
+        except psycopg.Error as error:
+            raise DatabaseError(f"not a PostgreSQL connection string: {redact(dsn)}") from error
+        parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
+        parameters.setdefault("application_name", "lvmdb")
+        self.dsn = conninfo.make_conninfo("", **parameters)
+        self._engine = create_engine(
+            "postgresql+psycopg://", creator=self.raw_connection, poolclass=NullPool
+        )
+
+    def raw_connection(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+        """A new psycopg connection, for cursors and COPY; the caller closes it.
+
+        Raises:
+            DatabaseError: the server does not answer.
+        """
+        with translated_errors():
+            return psycopg.connect(self.dsn, autocommit=autocommit)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection whose transactions the caller commits; errors are translated."""
+        with translated_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in one transaction, committed at the end; errors are translated."""
+        with translated_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @property
+    def shown(self) -> str:
+        """The connection string without its password."""
+        return redact(self.dsn)
+
+    def check(self) -> None:
+        """Refuse a server that is too old or has no pgvector.
+
+        Raises:
+            DatabaseError: PostgreSQL before 16, or pgvector missing or before 0.8.4.
+        """
+        with self.connect() as connection:
+            server = connection.execute(text("SHOW server_version_num")).scalar_one()
+            if int(server) < MIN_SERVER * 10_000:
+                raise DatabaseError(
+                    f"PostgreSQL {int(server) // 10_000} is too old: "
+                    f"lvmdb needs {MIN_SERVER} or newer"
+                )
+            row = connection.execute(
+                text(
+                    "SELECT coalesce(installed_version, default_version) "
+                    "FROM pg_available_extensions WHERE name = 'vector'"
+                )
+            ).one_or_none()
+        needed = ".".join(map(str, MIN_PGVECTOR))
+        if row is None:
+            raise DatabaseError(
+                f"the server has no pgvector extension: install pgvector {needed} or newer"
+            )
+        if tuple(int(part) for part in row[0].split(".")) < MIN_PGVECTOR:
+            raise DatabaseError(
+                f"pgvector {row[0]} is too old: lvmdb needs {needed} or newer; after installing "
+                "it, run ALTER EXTENSION vector UPDATE"
+            )
+
+
+def raw(connection: Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection under a SQLAlchemy one: the same session and transaction."""
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn psycopg's and SQLAlchemy's errors into `DatabaseError`, one line each."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise _translated(error.orig) from error
+        raise
+    except psycopg.Error as error:
+        raise _translated(error) from error
+
+
+def _translated(error: psycopg.Error) -> DatabaseError:
+    diagnosis = error.diag
+    message = diagnosis.message_primary or str(error).strip() or type(error).__name__
+    message = " ".join(message.split())
+    hint = diagnosis.message_hint
+    if isinstance(error, psycopg.errors.DiskFull):
+        hint = "the server's disk is full: free space and run the same command again"
+    elif isinstance(error, psycopg.OperationalError) and diagnosis.sqlstate is None:
+        message = f"the database does not answer: {message}"
+        hint = "check LVMDB_DSN or --dsn; without them lvmdb starts a server of its own"
+    return DatabaseError(f"{message} ({hint})" if hint else message)

@@ -1,0 +1,166 @@
+"""Migrations: to head or to a revision, as SQL, and the check that nothing drifted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection
+
+from lvmdb.db.engine import Database
+from lvmdb.db.files import project_folder
+from lvmdb.db.schema.tables import metadata
+from lvmdb.errors import RevisionError, UnknownNameError
+
+LOCK_KEY = 0x6C766D6462
+"""Key of the advisory lock under which migrations run: "lvmdb" in ASCII."""
+
+LOCK_TIMEOUT = "30s"
+STATEMENT_TIMEOUT = "30min"
+
+RUNTIME_TABLES = ("cpe_entry_", "procrastinate_")
+"""Prefixes of tables that are made at run time: subsets of concepts, the queue's own."""
+
+
+def include_object(
+    item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any
+) -> bool:
+    """Whether a difference in this object is drift: what is made at run time is none."""
+    if kind == "table":
+        return not (reflected and compare_to is None and (name or "").startswith(RUNTIME_TABLES))
+    if kind == "index" and reflected and compare_to is None:
+        # Indexes on vectors are built after loading, by `lvmdb index build`.
+        return item.dialect_options["postgresql"].get("using") not in ("hnsw", "ivfflat")
+    return True
+
+
+def upgrade(db: Database, revision: str = "head") -> tuple[str | None, str | None]:
+    """Migrate to `revision`, up or down; returns the revision before and after.
+
+    Raises:
+        UnknownNameError: there is no such revision.
+        RevisionError: the database is at a revision that this program does not know.
+    """
+    script = ScriptDirectory.from_config(_config())
+    target = _resolve(script, revision)
+    with db.connect() as connection:
+        before = current_revision(connection)
+        connection.rollback()
+        _refuse_unknown(script, before)
+        config = _config()
+        config.attributes["connection"] = connection
+        ahead = {s.revision for s in script.iterate_revisions(before, "base")} if before else set()
+        if target is None or target in ahead - {before}:
+            command.downgrade(config, target or "base")
+        else:
+            command.upgrade(config, target)
+        return before, current_revision(connection)
+
+
+def upgrade_sql(revision: str = "head") -> str:
+    """The SQL of all migrations up to `revision`."""
+    script = ScriptDirectory.from_config(_config())
+    target = _resolve(script, revision)
+    out = io.StringIO()
+    config = _config(output=out)
+    command.upgrade(config, target or "base", sql=True)
+    return out.getvalue()
+
+
+def head() -> str:
+    """The newest revision of this program."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None, "the project has migrations"
+    return revision
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision of the database; None where no migration has run."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_head(db: Database) -> None:
+    """Refuse to work on a database at another revision than the program's.
+
+    Raises:
+        RevisionError: it is older, newer or unknown.
+    """
+    with db.connect() as connection:
+        current = current_revision(connection)
+    if current == head():
+        return
+    if current is None:
+        raise RevisionError("the database has no lvmdb tables yet: run 'lvmdb migrate'")
+    _refuse_unknown(ScriptDirectory.from_config(_config()), current)
+    raise RevisionError(
+        f"the database is at revision {current}, the program at {head()}: run 'lvmdb migrate'"
+    )
+
+
+def drift(db: Database) -> list[str]:
+    """How the database differs from the tables of this program, one line each.
+
+    Raises:
+        RevisionError: the database is not at head, so that a comparison says nothing.
+    """
+    require_head(db)
+    with db.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_object": include_object,
+                "compare_type": True,
+                "compare_server_default": False,
+            },
+        )
+        return [_describe(difference) for difference in _flat(compare_metadata(context, metadata))]
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    folder = str(project_folder("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    return config
+
+
+def _resolve(script: ScriptDirectory, revision: str) -> str | None:
+    if revision == "base":
+        return None
+    known = [s.revision for s in script.walk_revisions()]
+    try:
+        found = script.get_revision(revision)
+    except CommandError:
+        found = None
+    if found is None:
+        raise UnknownNameError("revision", revision, ["head", "base", *known])
+    return found.revision
+
+
+def _refuse_unknown(script: ScriptDirectory, revision: str | None) -> None:
+    if revision is not None and revision not in {s.revision for s in script.walk_revisions()}:
+        raise RevisionError(
+            f"the database is at revision {revision}, which this program does not know: "
+            "upgrade lvmdb"
+        )
+
+
+def _flat(differences: list[Any]) -> Iterator[tuple[Any, ...]]:
+    for difference in differences:
+        if isinstance(difference, list):
+            yield from difference
+        else:
+            yield difference
+
+
+def _describe(difference: tuple[Any, ...]) -> str:
+    kind, *rest = difference
+    names = [str(getattr(part, "name", part)) for part in rest if part is not None]
+    return f"{kind}: {' '.join(names)}"

@@ -1,0 +1,1 @@
+"""The tables as SQLAlchemy metadata: their only definition besides the migrations."""

@@ -1,0 +1,109 @@
+"""Sequence sets: which windows are trained on, validated on and tested on."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from lvmdb.db.schema.base import created_at, identity, metadata, named, one_of, primary_key
+from lvmdb.db.types import SPLITS
+
+sequence_set = Table(
+    "sequence_set",
+    metadata,
+    identity("sequence_set_id"),
+    Column("name", Text, nullable=False),
+    Column("dataset_source", Text, nullable=False),
+    Column("encoder_id", BigInteger, nullable=False),
+    Column("context_len", Integer, nullable=False),
+    Column("stride", Integer, nullable=False, server_default=text("1")),
+    Column(
+        "scope",
+        Text,
+        nullable=False,
+        server_default=text("'article'"),
+        comment="article: no window leaves its article. corpus: windows run across articles and "
+        "are split in order; it exists only to reproduce old numbers",
+    ),
+    Column("train_fraction", Numeric(5, 4), nullable=False),
+    Column("val_fraction", Numeric(5, 4), nullable=False),
+    Column("test_fraction", Numeric(5, 4), nullable=False),
+    Column("seed", BigInteger, nullable=False, server_default=text("0")),
+    Column("max_concepts", Integer, comment="at most so many, a seeded sample of whole articles"),
+    Column("frozen_at", DateTime(timezone=True), comment="from then on nothing of it may change"),
+    Column(
+        "fingerprint",
+        LargeBinary,
+        comment="SHA-256 over its definition and, in order, source_key, seq, text and vector",
+    ),
+    Column("articles", Integer),
+    Column("concepts", Integer),
+    Column("train_windows", Integer),
+    Column("val_windows", Integer),
+    Column("test_windows", Integer),
+    created_at(),
+    UniqueConstraint("name"),
+    UniqueConstraint("sequence_set_id", "dataset_source"),
+    UniqueConstraint("sequence_set_id", "fingerprint"),
+    ForeignKeyConstraint(
+        ["dataset_source", "encoder_id"], ["dataset.dataset_source", "dataset.encoder_id"]
+    ),
+    named(),
+    CheckConstraint("context_len >= 1", name="context_len"),
+    CheckConstraint("stride >= 1", name="stride"),
+    one_of("scope", ("article", "corpus")),
+    CheckConstraint(
+        "train_fraction > 0 AND val_fraction >= 0 AND test_fraction >= 0 "
+        "AND train_fraction + val_fraction + test_fraction = 1",
+        name="fractions",
+    ),
+    CheckConstraint("max_concepts > context_len", name="max_concepts"),
+    CheckConstraint(
+        "frozen_at IS NULL OR num_nulls(fingerprint, articles, concepts, train_windows, "
+        "val_windows, test_windows) = 0",
+        name="frozen_is_counted",
+    ),
+    comment="A definition of training examples over one dataset. Frozen, it never changes: its "
+    "counts and fingerprint are checked whenever a run starts.",
+)
+
+sequence_article = Table(
+    "sequence_article",
+    metadata,
+    Column("sequence_set_id", BigInteger),
+    Column("article_id", BigInteger),
+    Column("dataset_source", Text, nullable=False),
+    Column("position", Integer, nullable=False, comment="place in the order that was split"),
+    Column(
+        "split", Text, comment="NULL where scope is corpus: there windows are split, not articles"
+    ),
+    Column("concepts", Integer, nullable=False, comment="how many the article has"),
+    primary_key("sequence_set_id", "article_id"),
+    UniqueConstraint("sequence_set_id", "position"),
+    ForeignKeyConstraint(
+        ["sequence_set_id", "dataset_source"],
+        ["sequence_set.sequence_set_id", "sequence_set.dataset_source"],
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["article_id", "dataset_source"], ["article.article_id", "article.dataset_source"]
+    ),
+    one_of("split", SPLITS),
+    CheckConstraint("position >= 0", name="position"),
+    CheckConstraint("concepts >= 1", name="concepts"),
+    Index(None, "article_id"),
+    comment="The articles of a sequence set, and the split of each.",
+)

@@ -1,0 +1,10 @@
+"""All tables in one metadata object, for migrations and for tests of drift."""
+
+from __future__ import annotations
+
+from lvmdb.db.schema import corpus, retrieval, runs, sequences
+from lvmdb.db.schema.base import metadata
+
+GROUPS = (corpus, sequences, runs, retrieval)
+
+__all__ = ["GROUPS", "metadata"]

