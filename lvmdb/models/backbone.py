@@ -1,0 +1,82 @@
+"""The pre-norm residual backbone that sequence mixers share.
+
+    h_0 = W_in x;   h_{i+1} = h_i + dropout(mixer_i(RMSNorm(h_i)));   y = W_out RMSNorm(h_N)
+
+What differs between architectures built on it is the mixer alone (pre-norm: Xiong et al. 2020,
+arXiv 2002.04745; RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from lvmdb.models.base import LatentModel, read_context
+
+NORM_EPS = 1e-5
+
+
+class Block(nn.Module):
+    """One residual block around a mixer.
+
+    The mixer is called with `(batch, time, d_model)` and a mask `(batch, time)` (or None: nothing
+    is padded) and returns `(batch, time, d_model)`. It must be causal, and what it returns where
+    there is a concept must not depend on what stands at masked positions.
+    """
+
+    def __init__(self, d_model: int, mixer: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.mixer = mixer
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """`(batch, time, d_model) -> (batch, time, d_model)`."""
+        mixed: Tensor = self.dropout(self.mixer(self.norm(hidden), mask))
+        return hidden + mixed
+
+
+class Backbone(LatentModel):
+    """Input projection, N blocks, norm, output projection.
+
+    Args:
+        input_dim: width of a context vector.
+        output_dim: width of a predicted vector.
+        d_model: width of the residual stream.
+        mixers: one per block, in order.
+        dropout: probability with which a mixer's output is dropped, number by number.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        d_model: int,
+        mixers: Iterable[nn.Module],
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(input_dim)
+        self.input_projection = nn.Linear(input_dim, d_model)
+        self.blocks = nn.ModuleList(Block(d_model, mixer, dropout) for mixer in mixers)
+        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.output_projection = nn.Linear(d_model, output_dim)
+
+    def hidden(self, context: Tensor, mask: Tensor) -> Tensor:
+        """The residual stream behind the last block, `(batch, time, d_model)`."""
+        context, padding = read_context(context, mask, self.input_dim)
+        stream: Tensor = self.input_projection(context)
+        for block in self.blocks:
+            stream = block(stream, padding)
+        return stream
+
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        """A prediction after each position, `(batch, time, output_dim)`, causal."""
+        predicted: Tensor = self.output_projection(self.norm(self.hidden(context, mask)))
+        return predicted
+
+    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
+        """The prediction after the last position, `(batch, output_dim)`."""
+        last = self.hidden(context, mask)[:, -1]
+        predicted: Tensor = self.output_projection(self.norm(last))
+        return predicted

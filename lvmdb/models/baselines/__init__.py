@@ -1,0 +1,1 @@
+"""Predictors without gradients: what a trained model has to beat."""

@@ -1,0 +1,193 @@
+"""Every architecture and baseline by name, with its options, presets and origin.
+
+An architecture's module is imported when one is built; listing them imports none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from lvmdb.errors import ModelError, UnknownNameError
+from lvmdb.models import config as configs
+from lvmdb.models.baselines import config as baselines
+from lvmdb.models.config import ModelConfig, TrainedConfig
+from lvmdb.models.options import from_options
+
+if TYPE_CHECKING:
+    from lvmdb.models.base import LatentModel
+    from lvmdb.models.baselines.base import Baseline
+
+    Built: TypeAlias = LatentModel | Baseline
+
+Options: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the registry.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        reference: where it comes from.
+        config: class of its options.
+        factory: `module:callable` that takes a config; imported when it is called.
+        presets: options by scale: `toy` (seconds on two cores), `small`, `full` (the paper's size).
+        trained: True: a module trained by gradients. False: a baseline with a `fit` of its own.
+        objectives: what it can be trained for; `last` predicts what follows the whole context.
+    """
+
+    name: str
+    summary: str
+    reference: str
+    config: type[ModelConfig]
+    factory: str
+    presets: Mapping[str, Options]
+    trained: bool = True
+    objectives: tuple[str, ...] = ("last",)
+
+    def configure(self, options: Options | None = None, preset: str | None = None) -> ModelConfig:
+        """A configuration from the defaults, then a preset, then single options.
+
+        Raises:
+            UnknownNameError: there is no such option or preset.
+            ModelError: a value does not fit.
+        """
+        chosen: dict[str, object] = {}
+        if preset is not None:
+            if preset not in self.presets:
+                raise UnknownNameError("preset", preset, self.presets)
+            chosen.update(self.presets[preset])
+        chosen.update(options or {})
+        return from_options(self.config, chosen)
+
+    def build(self, config: ModelConfig) -> Built:
+        """A fresh `LatentModel` (if `trained`) or `Baseline`; weights come from torch's generator.
+
+        Raises:
+            ModelError: the configuration belongs to another architecture.
+        """
+        if type(config) is not self.config:
+            raise ModelError(
+                f"{self.name} is built from {self.config.__name__}, not {type(config).__name__}"
+            )
+        module, _, attribute = self.factory.partition(":")
+        make = cast("Callable[[ModelConfig], Built]", getattr(import_module(module), attribute))
+        built = make(config)
+        if isinstance(config, TrainedConfig) and config.residual:
+            from lvmdb.models.lag_residual import LagResidual
+
+            return LagResidual(cast("LatentModel", built), config.context_len)
+        return built
+
+
+def get(name: str) -> Architecture:
+    """The architecture of that name.
+
+    Raises:
+        UnknownNameError: there is none; the message offers the nearest spelling.
+    """
+    if name not in _BY_NAME:
+        raise UnknownNameError("architecture", name, _BY_NAME)
+    return _BY_NAME[name]
+
+
+def names(*, trained: bool | None = None) -> list[str]:
+    """All names in the registry's order; or those trained by gradients, or the baselines, alone."""
+    return [a.name for a in _BY_NAME.values() if trained is None or a.trained is trained]
+
+
+def count_parameters(built: Built) -> int:
+    """How many numbers training sets: trainable parameters, or what a fitted baseline stores."""
+    from lvmdb.models.base import LatentModel
+
+    if isinstance(built, LatentModel):
+        return sum(p.numel() for p in built.parameters() if p.requires_grad)
+    return sum(t.numel() for t in built.state().values() if t.is_floating_point())
+
+
+def _baseline(name: str, summary: str, factory: str, config: type[ModelConfig]) -> Architecture:
+    return Architecture(
+        name=name,
+        summary=summary,
+        reference="baseline",
+        config=config,
+        factory=f"lvmdb.models.baselines.{factory}",
+        presets={"toy": {}, "small": {}, "full": {}},
+        trained=False,
+    )
+
+
+_ALL = (
+    Architecture(
+        name="lstm",
+        summary="stacked LSTM between two linear projections",
+        reference="Hochreiter & Schmidhuber 1997",
+        config=configs.LSTMConfig,
+        factory="lvmdb.models.lstm:LSTM",
+        presets={
+            "toy": {"hidden": 256, "layers": 1},
+            "small": {"hidden": 512, "layers": 2},
+            "full": {"hidden": 1024, "layers": 4},
+        },
+    ),
+    Architecture(
+        name="mamba2",
+        summary="Mamba-2 blocks (state space duality) in a pre-norm residual backbone",
+        reference="Dao & Gu 2024, arXiv 2405.21060",
+        config=configs.Mamba2Config,
+        factory="lvmdb.models.mamba2:Mamba2",
+        presets={
+            "toy": {"d_model": 256, "layers": 2, "d_state": 64},
+            "small": {"d_model": 512, "layers": 6, "d_state": 64},
+            "full": {"d_model": 768, "layers": 34, "d_state": 128},
+        },
+    ),
+    _baseline(
+        "random",
+        "a random unit vector for every query: what chance gives",
+        "simple:Random",
+        baselines.BaselineConfig,
+    ),
+    _baseline(
+        "train-mean",
+        "the mean of all training targets",
+        "simple:TrainMean",
+        baselines.BaselineConfig,
+    ),
+    _baseline(
+        "copy-last",
+        "the last concept of the context again",
+        "simple:CopyLast",
+        baselines.BaselineConfig,
+    ),
+    _baseline(
+        "context-mean",
+        "the mean of the context",
+        "simple:ContextMean",
+        baselines.BaselineConfig,
+    ),
+    _baseline(
+        "lag-weights",
+        "one weight per lag, fitted on train for cosine",
+        "lag_weights:LagWeights",
+        baselines.LagWeightsConfig,
+    ),
+    _baseline(
+        "ridge",
+        "a linear map of the whole context, its strength chosen on validation",
+        "ridge:Ridge",
+        baselines.RidgeConfig,
+    ),
+    _baseline(
+        "nearest-neighbour",
+        "what followed the most similar training context",
+        "neighbour:NearestNeighbour",
+        baselines.NearestNeighbourConfig,
+    ),
+)
+
+_BY_NAME = {architecture.name: architecture for architecture in _ALL}
