@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.dialects import postgresql
 
 from lvmdb.db.files import project_folder
 from lvmdb.errors import UnknownNameError
@@ -48,3 +49,11 @@ def _statements(file: str) -> dict[str, str]:
     source = path.read_text(encoding="utf-8")
     parts = _NAME.split(source)
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@cache
+def psycopg_sql(file: str, name: str) -> str:
+    """The same statement with psycopg's placeholders, for cursors that SQLAlchemy cannot open."""
+    dialect = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]
+    compiled = query(file, name).compile(dialect=dialect)
+    return str(compiled)

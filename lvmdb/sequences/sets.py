@@ -1,0 +1,280 @@
+"""Sequence sets: create, freeze, look up, and check that the data is still what was frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
+from lvmdb.db.schema.corpus import dataset
+from lvmdb.db.schema.sequences import sequence_set
+from lvmdb.db.types import SPLITS, checked_name
+from lvmdb.errors import SequenceError, UnknownNameError, UsageError
+
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What a sequence set is to be.
+
+    Attributes:
+        name: `[a-z0-9_-]+`.
+        dataset: the dataset that it reads.
+        context_len: concepts in a context.
+        stride: step from one window's target to the next within an article.
+        fractions: shares of train, val and test; they add up to 1.
+        seed: decides which article goes to which split, and what a sample holds.
+        scope: `article`, or `corpus`, which lets windows cross articles and splits them in order.
+        max_concepts: at most so many concepts, a seeded sample of whole articles.
+    """
+
+    name: str
+    dataset: str
+    context_len: int = 5
+    stride: int = 1
+    fractions: tuple[Decimal, Decimal, Decimal] = (Decimal("0.8"), Decimal("0.1"), Decimal("0.1"))
+    seed: int = 0
+    scope: str = "article"
+    max_concepts: int | None = None
+
+    def __post_init__(self) -> None:
+        checked_name("sequence set", self.name)
+        if self.context_len < 1:
+            raise UsageError(f"--context must be at least 1, not {self.context_len}")
+        if self.stride < 1:
+            raise UsageError(f"--stride must be at least 1, not {self.stride}")
+        if self.scope not in ("article", "corpus"):
+            raise UsageError(f"--scope is article or corpus, not {self.scope}")
+        train, val, test = self.fractions
+        if train <= 0 or val < 0 or test < 0 or train + val + test != 1:
+            raise UsageError("--split needs three shares that add up to 100, as in 80/10/10")
+        if self.max_concepts is not None and self.max_concepts <= self.context_len:
+            raise UsageError("--max-concepts must be more than --context")
+
+
+@dataclass(frozen=True)
+class SequenceSet:
+    """A sequence set as the database has it. Counts and fingerprint are None in a draft."""
+
+    sequence_set_id: int
+    name: str
+    dataset_source: str
+    encoder_id: int
+    context_len: int
+    stride: int
+    scope: str
+    seed: int
+    frozen: bool
+    fingerprint: bytes | None
+    articles: int | None
+    concepts: int | None
+    windows: Mapping[str, int | None]
+
+    @property
+    def frozen_fingerprint(self) -> bytes:
+        """The fingerprint.
+
+        Raises:
+            SequenceError: the set is a draft.
+        """
+        if self.fingerprint is None:
+            raise SequenceError(
+                f"sequence set '{self.name}' is a draft: run 'lvmdb sequences freeze {self.name}'"
+            )
+        return self.fingerprint
+
+    def window_count(self, split: str) -> int:
+        """Windows of one split, of a frozen set."""
+        count = self.windows[split]
+        if count is None:
+            raise SequenceError(
+                f"sequence set '{self.name}' is a draft: run 'lvmdb sequences freeze {self.name}'"
+            )
+        return count
+
+
+def create(db: Database, spec: SequenceSpec, *, freeze_it: bool = True) -> SequenceSet:
+    """Make a sequence set and, unless it is to stay a draft, freeze it; all or nothing.
+
+    Raises:
+        UnknownNameError: there is no such dataset.
+        SequenceError: the name is taken, the dataset has no vectors, or no window is long enough.
+    """
+    with db.begin() as connection:
+        encoder_id = _encoder_of(connection, spec.dataset)
+        taken = select(sequence_set.c.name).where(sequence_set.c.name == spec.name)
+        if connection.execute(taken).first():
+            raise SequenceError(
+                f"there is a sequence set '{spec.name}' already: choose another name"
+            )
+        train, val, test = spec.fractions
+        new_id = connection.execute(
+            insert(sequence_set)
+            .values(
+                name=spec.name,
+                dataset_source=spec.dataset,
+                encoder_id=encoder_id,
+                context_len=spec.context_len,
+                stride=spec.stride,
+                scope=spec.scope,
+                train_fraction=train,
+                val_fraction=val,
+                test_fraction=test,
+                seed=spec.seed,
+                max_concepts=spec.max_concepts,
+            )
+            .returning(sequence_set.c.sequence_set_id)
+        ).scalar_one()
+        connection.execute(query("sequences", "choose_articles"), {"sequence_set_id": new_id})
+        if freeze_it:
+            _freeze(connection, _read(connection, spec.name))
+        return _read(connection, spec.name)
+
+
+def freeze(db: Database, name: str) -> SequenceSet:
+    """Count and fingerprint a draft; from then on it cannot change. Frozen already: nothing.
+
+    Raises:
+        UnknownNameError, SequenceError: as for `create`.
+    """
+    with db.begin() as connection:
+        found = _read(connection, name)
+        if not found.frozen:
+            _freeze(connection, found)
+        return _read(connection, name)
+
+
+def get(db: Database, name: str) -> SequenceSet:
+    """The set of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    with db.connect() as connection:
+        return _read(connection, name)
+
+
+def get_by_id(connection: Connection, sequence_set_id: int) -> SequenceSet:
+    """The set with this id, which must exist."""
+    where = sequence_set.c.sequence_set_id == sequence_set_id
+    return _from_row(connection.execute(select(sequence_set).where(where)).mappings().one())
+
+
+def remove(db: Database, name: str) -> None:
+    """Delete a set that no run rests on.
+
+    Raises:
+        UnknownNameError: there is none.
+        DatabaseError: runs rest on it.
+    """
+    with db.begin() as connection:
+        found = _read(connection, name)
+        connection.execute(
+            delete(sequence_set).where(sequence_set.c.sequence_set_id == found.sequence_set_id)
+        )
+
+
+def verify(db: Database, sequences: SequenceSet) -> None:
+    """Compute the fingerprint again and compare.
+
+    Raises:
+        SequenceError: the data changed since the set was frozen.
+    """
+    with db.connect() as connection:
+        now = _fingerprint(connection, sequences.sequence_set_id)
+    if now != sequences.frozen_fingerprint:
+        raise SequenceError(
+            f"the data of sequence set '{sequences.name}' is not what was frozen "
+            f"(fingerprint {now.hex()[:16] if now else 'none'}, frozen as "
+            f"{sequences.frozen_fingerprint.hex()[:16]}): create a new set"
+        )
+
+
+def _freeze(connection: Connection, draft: SequenceSet) -> None:
+    key = {"sequence_set_id": draft.sequence_set_id}
+    missing = connection.execute(query("sequences", "count_missing_vectors"), key).scalar_one()
+    if missing:
+        raise SequenceError(
+            f"{missing} concepts of dataset '{draft.dataset_source}' have no vector: "
+            "ingest them with an encoder first"
+        )
+    counts = connection.execute(query("sequences", "count_windows"), key).mappings().one()
+    if counts["longest"] <= draft.context_len and draft.scope == "article":
+        raise SequenceError(
+            f"no article of dataset '{draft.dataset_source}' is longer than "
+            f"{draft.context_len} concepts, so there is no window: choose a shorter --context"
+        )
+    fractions = connection.execute(
+        select(
+            sequence_set.c.train_fraction, sequence_set.c.val_fraction, sequence_set.c.test_fraction
+        ).where(sequence_set.c.sequence_set_id == draft.sequence_set_id)
+    ).one()
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction > 0 and counts[f"{split}_windows"] == 0:
+            raise SequenceError(
+                f"split {split} of '{draft.name}' has no window: the dataset has "
+                f"{counts['article_count']} articles; choose other shares (--split), "
+                "another --seed, or more text"
+            )
+    connection.execute(
+        query("sequences", "freeze"),
+        {
+            **key,
+            "fingerprint": _fingerprint(connection, draft.sequence_set_id),
+            "articles": counts["article_count"],
+            "concepts": counts["concept_count"],
+            **{f"{split}_windows": counts[f"{split}_windows"] for split in SPLITS},
+        },
+    )
+
+
+def _fingerprint(connection: Connection, sequence_set_id: int) -> bytes:
+    value: bytes = connection.execute(
+        query("sequences", "fingerprint"), {"sequence_set_id": sequence_set_id}
+    ).scalar_one()
+    return value
+
+
+def _encoder_of(connection: Connection, name: str) -> int:
+    row = connection.execute(
+        select(dataset.c.encoder_id).where(dataset.c.dataset_source == name)
+    ).one_or_none()
+    if row is None:
+        known = connection.execute(select(dataset.c.dataset_source)).scalars()
+        raise UnknownNameError("dataset", name, known)
+    if row[0] is None:
+        raise SequenceError(
+            f"dataset '{name}' has no vectors: ingest it again with --encoder, or import them"
+        )
+    return int(row[0])
+
+
+def _read(connection: Connection, name: str) -> SequenceSet:
+    row = connection.execute(select(sequence_set).where(sequence_set.c.name == name)).mappings()
+    found = row.one_or_none()
+    if found is None:
+        known = connection.execute(select(sequence_set.c.name)).scalars()
+        raise UnknownNameError("sequence set", name, known, hint=None)
+    return _from_row(found)
+
+
+def _from_row(row: Mapping[Any, Any]) -> SequenceSet:
+    return SequenceSet(
+        sequence_set_id=row["sequence_set_id"],
+        name=row["name"],
+        dataset_source=row["dataset_source"],
+        encoder_id=row["encoder_id"],
+        context_len=row["context_len"],
+        stride=row["stride"],
+        scope=row["scope"],
+        seed=row["seed"],
+        frozen=row["frozen_at"] is not None,
+        fingerprint=bytes(row["fingerprint"]) if row["fingerprint"] is not None else None,
+        articles=row["articles"],
+        concepts=row["concepts"],
+        windows={split: row[f"{split}_windows"] for split in SPLITS},
+    )

@@ -1,0 +1,133 @@
+-- Sequence sets: choosing their articles, freezing them, reading them.
+
+-- name: choose_articles
+-- The articles of a set, in the order of sha256(seed, source_key), cut at the fractions.
+-- With max_concepts, a sample of whole articles, drawn by another hash of the same seed. In scope
+-- corpus the order is the corpus's own and no article has a split.
+INSERT INTO sequence_article
+    (sequence_set_id, article_id, dataset_source, position, split, concepts)
+WITH sized AS (
+    SELECT s.*, a.article_id, a.source_key, a.ordinal, c.concepts
+    FROM sequence_set s
+    JOIN article a USING (dataset_source)
+    CROSS JOIN LATERAL (SELECT count(*) AS concepts FROM cpe_entry WHERE article_id = a.article_id) c
+    WHERE s.sequence_set_id = :sequence_set_id AND c.concepts > 0
+), sampled AS (
+    SELECT *, sum(concepts) OVER (
+        ORDER BY sha256(convert_to('sample:' || seed || ':' || source_key, 'UTF8'))
+    ) AS running
+    FROM sized
+), placed AS (
+    SELECT *, count(*) OVER () AS articles_chosen,
+           row_number() OVER (
+               ORDER BY CASE WHEN scope = 'article'
+                             THEN sha256(convert_to(seed || ':' || source_key, 'UTF8')) END, ordinal
+           ) - 1 AS place
+    FROM sampled
+    WHERE max_concepts IS NULL OR running <= max_concepts
+)
+SELECT sequence_set_id, article_id, dataset_source, place,
+       CASE WHEN scope = 'corpus' THEN NULL
+            WHEN place < floor(train_fraction * articles_chosen) THEN 'train'
+            WHEN place < floor((train_fraction + val_fraction) * articles_chosen) THEN 'val'
+            ELSE 'test' END,
+       concepts
+FROM placed;
+
+-- name: count_windows
+-- Articles, concepts and windows of a set, by split; the same numbers as counting the view.
+WITH counted AS (
+    SELECT s.*, sa.split, sa.concepts AS n
+    FROM sequence_set s JOIN sequence_article sa USING (sequence_set_id)
+    WHERE s.sequence_set_id = :sequence_set_id
+), whole AS (
+    SELECT count(*) AS article_count, coalesce(sum(n), 0) AS concept_count,
+           coalesce(max(n), 0) AS longest,
+           (greatest(0, coalesce(sum(n), 0) - max(context_len)) + max(stride) - 1) / max(stride)
+               AS windows
+    FROM counted
+), by_article AS (
+    SELECT split, sum((greatest(0, n - context_len) + stride - 1) / stride) AS windows
+    FROM counted GROUP BY split
+)
+SELECT whole.article_count, whole.concept_count, whole.longest,
+       CASE s.scope WHEN 'corpus' THEN floor(s.train_fraction * whole.windows)
+            ELSE coalesce((SELECT windows FROM by_article WHERE split = 'train'), 0)
+       END::integer AS train_windows,
+       CASE s.scope WHEN 'corpus' THEN floor((s.train_fraction + s.val_fraction) * whole.windows)
+                                       - floor(s.train_fraction * whole.windows)
+            ELSE coalesce((SELECT windows FROM by_article WHERE split = 'val'), 0)
+       END::integer AS val_windows,
+       CASE s.scope WHEN 'corpus' THEN whole.windows
+                                       - floor((s.train_fraction + s.val_fraction) * whole.windows)
+            ELSE coalesce((SELECT windows FROM by_article WHERE split = 'test'), 0)
+       END::integer AS test_windows
+FROM sequence_set s, whole
+WHERE s.sequence_set_id = :sequence_set_id;
+
+-- name: count_missing_vectors
+-- Concepts of a set that have no vector.
+SELECT count(*)
+FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND c.concept_vec IS NULL;
+
+-- name: fingerprint
+-- What a set is made of, as one hash: its definition, and in order each article's key, split,
+-- seq, texts and vectors. No surrogate key enters, so a dump restored elsewhere has the same one.
+WITH digests AS (
+    SELECT sa.position, sa.split,
+           sha256(
+               sha256(convert_to(a.source_key, 'UTF8'))
+               || string_agg(
+                   int4send(c.seq)
+                   || sha256(convert_to(c.concept_text, 'UTF8') || vector_send(c.concept_vec)),
+                   ''::bytea ORDER BY c.seq)
+           ) AS digest
+    FROM sequence_article sa
+    JOIN article a USING (article_id)
+    JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id
+    GROUP BY sa.position, sa.split, a.source_key
+)
+SELECT sha256(
+    convert_to(concat_ws('|', s.context_len, s.stride, s.scope,
+                         s.train_fraction, s.val_fraction, s.test_fraction), 'UTF8')
+    || (SELECT string_agg(digest || convert_to('|' || coalesce(split, ''), 'UTF8'),
+                          ''::bytea ORDER BY position) FROM digests))
+FROM sequence_set s
+WHERE s.sequence_set_id = :sequence_set_id;
+
+-- name: freeze
+-- From here on nothing of the set may change.
+UPDATE sequence_set
+SET frozen_at = now(), fingerprint = :fingerprint, articles = :articles, concepts = :concepts,
+    train_windows = :train_windows, val_windows = :val_windows, test_windows = :test_windows
+WHERE sequence_set_id = :sequence_set_id AND frozen_at IS NULL;
+
+-- name: articles
+-- The articles that a split reads, in their order; for scope corpus, all of them.
+SELECT article_id, concepts
+FROM sequence_article
+WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
+ORDER BY position;
+
+-- name: stream_concepts
+-- The concepts of the articles given, in the order given. The subquery with OFFSET 0 is read once
+-- for each article, in turn; the reader checks place and seq of every row.
+SELECT listed.place, concept.seq, vector_send(concept.concept_vec)
+FROM unnest(:article_ids ::bigint[]) WITH ORDINALITY AS listed (article_id, place)
+CROSS JOIN LATERAL (
+    SELECT c.seq, c.concept_vec
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+    ORDER BY c.seq
+    OFFSET 0
+) AS concept;
+
+-- name: list_sets
+-- All sequence sets with their counts.
+SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, seed, articles,
+       concepts, train_windows, val_windows, test_windows, frozen_at,
+       encode(substring(fingerprint FOR 8), 'hex') AS fingerprint
+FROM sequence_set
+ORDER BY sequence_set_id;
