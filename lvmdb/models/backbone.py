@@ -65,7 +65,8 @@ class Backbone(LatentModel):
     def hidden(self, context: Tensor, mask: Tensor) -> Tensor:
         """The residual stream behind the last block, `(batch, time, d_model)`."""
         context, padding = read_context(context, mask, self.input_dim)
-        stream: Tensor = self.input_projection(context)
+        # Under autocast the stream stays in the context's own precision: small steps add up in it.
+        stream: Tensor = self.input_projection(context).to(context.dtype)
         for block in self.blocks:
             stream = block(stream, padding)
         return stream

@@ -26,7 +26,7 @@ STEP_FLOOR = 1e-4
 
 
 class GatedRMSNorm(nn.Module):
-    """`RMSNorm(x * silu(z))`, over the last dimension."""
+    """`RMSNorm(x * silu(z))`, over the last dimension, in float32 or wider."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,7 +34,10 @@ class GatedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """`(..., width), (..., width) -> (..., width)`."""
-        return F.rms_norm(x * F.silu(gate), self.weight.shape, self.weight, NORM_EPS)
+        wide = torch.promote_types(gate.dtype, torch.float32)
+        gated = x.to(wide) * F.silu(gate.to(wide))
+        normed = F.rms_norm(gated, self.weight.shape, self.weight.to(wide), NORM_EPS)
+        return normed.to(gate.dtype)
 
 
 class Mamba2Mixer(nn.Module):
@@ -112,7 +115,7 @@ class Mamba2Mixer(nn.Module):
     def _scan(self, xbc: Tensor, dt: Tensor, kernel: str) -> Tensor:
         """The state space itself: `(batch, time, channels) -> (batch, time, d_inner)`."""
         x, b, c = torch.split(xbc, [self.d_inner, self.d_state, self.d_state], dim=-1)
-        x = x.unflatten(-1, (self.heads, self.headdim))
+        x = x.reshape(*x.shape[:2], self.heads, self.headdim)  # (batch, time, heads, headdim)
         if kernel == "mamba_ssm":
             return cuda_scan(x, dt, b, c, self).flatten(2)
         # Sums of logarithms of decays need float32 even where the rest runs in half precision.
@@ -121,7 +124,7 @@ class Mamba2Mixer(nn.Module):
             step = F.softplus(dt.to(wide) + self.dt_bias)
             decay_rate = -torch.exp(self.A_log)
             y = ssd(x.to(wide), step, decay_rate, b.to(wide), c.to(wide), self.D, self.chunk_size)
-        return y.flatten(2).to(x.dtype)
+        return y.flatten(2)
 
 
 class Mamba2(Backbone):
