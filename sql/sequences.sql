@@ -7,9 +7,10 @@
 INSERT INTO sequence_article
     (sequence_set_id, article_id, dataset_source, position, split, concepts)
 WITH sized AS (
-    SELECT s.*, a.article_id, a.source_key, a.ordinal, c.concepts
+    SELECT s.sequence_set_id, s.dataset_source, s.scope, s.seed, s.max_concepts,
+           s.train_fraction, s.val_fraction, a.article_id, a.source_key, a.ordinal, c.concepts
     FROM sequence_set s
-    JOIN article a USING (dataset_source)
+    JOIN article a ON a.dataset_source = s.dataset_source
     CROSS JOIN LATERAL (SELECT count(*) AS concepts FROM cpe_entry WHERE article_id = a.article_id) c
     WHERE s.sequence_set_id = :sequence_set_id AND c.concepts > 0
 ), sampled AS (
@@ -37,7 +38,7 @@ FROM placed;
 -- name: count_windows
 -- Articles, concepts and windows of a set, by split; the same numbers as counting the view.
 WITH counted AS (
-    SELECT s.*, sa.split, sa.concepts AS n
+    SELECT s.context_len, s.stride, sa.split, sa.concepts AS n
     FROM sequence_set s JOIN sequence_article sa USING (sequence_set_id)
     WHERE s.sequence_set_id = :sequence_set_id
 ), whole AS (

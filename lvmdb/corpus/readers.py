@@ -96,12 +96,11 @@ def read_python_docs(
     from pydoc_data.topics import topics
 
     found: list[tuple[RawArticle, frozenset[str]]] = []
-    plain = {name: _plain(topic) for name, topic in topics.items()}
-    for name in sorted(plain, key=lambda name: (-sum(map(len, plain[name][1])), name)):
-        title, prose = plain[name]
-        held = frozenset(prose)
-        if not any(held <= longer for _, longer in found):
-            found.append((RawArticle(name, title or name, "\n\n".join(prose)), held))
+    articles = [_topic(name, topic) for name, topic in topics.items()]
+    for article in sorted(articles, key=lambda a: (-len(a.text), a.source_key)):
+        held = frozenset(article.text.split("\n\n"))
+        if article.text and not any(held <= longer for _, longer in found):
+            found.append((article, held))
     chosen = found if limit is None else found[: max(limit, 0)]
     yield from sorted((article for article, _ in chosen), key=lambda a: a.source_key)
 
@@ -233,8 +232,8 @@ _NOT_PROSE = re.compile(r"^\s*(>>>|\.\.\. |\+[-=]+\+|\||-{3,}|={3,})|::=", re.MU
 _LABELS = ("Note:", "See also:", "Warning:", "Important:", "Tip:", "Caution:", "Hint:")
 
 
-def _plain(topic: str) -> tuple[str, list[str]]:
-    """A topic's first heading, and its paragraphs of prose."""
+def _topic(name: str, topic: str) -> RawArticle:
+    """A topic as an article: its first heading, and its prose."""
     title = ""
     prose: list[str] = []
     literal_above: int | None = None  # a block indented deeper than this is code
@@ -257,4 +256,4 @@ def _plain(topic: str) -> tuple[str, list[str]]:
         if text.endswith(":"):
             literal_above = indent
         prose.append(text)
-    return title, prose
+    return RawArticle(name, title or name, "\n\n".join(prose))

@@ -149,7 +149,7 @@ def unit_vectors(
     """
     with np.errstate(over="ignore"):
         values = vectors.astype(np.float32)
-    finite = np.isfinite(values).all(axis=1)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
     norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
     tolerance = np.inf if normalise else NORM_TOLERANCE
     bad = np.asarray(~finite | (norms[:, 0] == 0) | (np.abs(norms[:, 0] - 1) > tolerance))

@@ -101,7 +101,8 @@ def _open_npy(path: Path) -> VectorRows:
 
 def _open_npz(path: Path) -> VectorRows:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, because numpy leaves a file open that turns out to be none of its own
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
             small = {n: archive[n] for n in ("article_index", "chunk_index") if n in names}
             if "vectors" in names:

@@ -113,7 +113,7 @@ CREATE TRIGGER trg_sequence_article_frozen_delete AFTER DELETE ON sequence_artic
     REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION lvmdb_refuse_frozen_split();
 
-CREATE FUNCTION lvmdb_refuse_frozen_articles(articles bigint[]) RETURNS void
+CREATE FUNCTION lvmdb_refuse_frozen_articles(touched_articles bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     refused record;
@@ -122,7 +122,7 @@ BEGIN
     FROM sequence_article sa
     JOIN sequence_set s USING (sequence_set_id)
     JOIN article a ON a.article_id = sa.article_id
-    WHERE sa.article_id = ANY (articles) AND s.frozen_at IS NOT NULL LIMIT 1;
+    WHERE sa.article_id = ANY (touched_articles) AND s.frozen_at IS NOT NULL LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'article % belongs to the frozen sequence set %', refused.source_key, refused.name
             USING ERRCODE = 'integrity_constraint_violation',

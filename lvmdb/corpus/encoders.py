@@ -1,0 +1,190 @@
+"""Encoders as rows: registered with a fingerprint, and checked against it before they encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, insert, select, update
+
+from lvmdb.corpus.encoder import (
+    MATCH_COSINE,
+    PROBE_SENTENCES,
+    SentenceEncoder,
+    check_fingerprint,
+)
+from lvmdb.corpus.weights import find_weights
+from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
+from lvmdb.db.schema.corpus import encoder, encoder_probe
+from lvmdb.errors import EncoderError, UnknownNameError
+from lvmdb.progress import SILENT, Progress
+from lvmdb.settings import Settings
+
+DEFAULT_ENCODER = "sentence-transformers/gtr-t5-base"
+
+SAMPLE = 32
+"""Concepts that `verify` encodes again where an encoder has no fingerprint yet."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How near a loaded model comes to what the database has of it.
+
+    Attributes:
+        against: `fingerprint`, or `its own concepts` where there was none.
+        compared: number of texts.
+        lowest: the smallest cosine among them.
+    """
+
+    against: str
+    compared: int
+    lowest: float
+
+
+def load(settings: Settings, name: str, *, progress: Progress = SILENT) -> SentenceEncoder:
+    """The encoder `name`, from a local folder, a cache or the hub.
+
+    Raises:
+        EncoderError: it is nowhere, or not what its name says.
+    """
+    folder = find_weights(
+        name,
+        models_folder=settings.models,
+        cache_folder=settings.home / "models",
+        progress=lambda line, done, total: progress.say(f"{line} ({done}/{total})"),
+    )
+    return SentenceEncoder.load(folder, name)
+
+
+def register(connection: Connection, loaded: SentenceEncoder) -> int:
+    """The id of a loaded encoder, registered on first sight.
+
+    Raises:
+        EncoderError: an encoder of this name gives other vectors, or has no fingerprint yet.
+    """
+    found = _find(connection, loaded.name)
+    if found is None:
+        encoder_id: int = connection.execute(
+            insert(encoder)
+            .values(
+                name=loaded.name,
+                revision=loaded.revision,
+                pooling=loaded.pooling,
+                normalised=loaded.normalised,
+                max_tokens=loaded.max_tokens,
+            )
+            .returning(encoder.c.encoder_id)
+        ).scalar_one()
+        _write_probes(connection, encoder_id, loaded)
+        return encoder_id
+    sentences, stored = probes(connection, found)
+    if not sentences:
+        raise EncoderError(
+            f"the vectors of encoder '{loaded.name}' were imported and no model has been held "
+            f"against them: run 'lvmdb encoders verify {loaded.name}' first"
+        )
+    check_fingerprint(stored, loaded)
+    return found
+
+
+def register_imported(connection: Connection, name: str) -> int:
+    """The id of the encoder of imported vectors, known by name alone if it is new."""
+    found = _find(connection, name)
+    if found is not None:
+        return found
+    statement = insert(encoder).values(name=name).returning(encoder.c.encoder_id)
+    encoder_id: int = connection.execute(statement).scalar_one()
+    return encoder_id
+
+
+def verify(db: Database, loaded: SentenceEncoder) -> Verification:
+    """Hold a loaded model against its fingerprint; without one, against its own concepts.
+
+    In the second case a match gives the encoder its fingerprint.
+
+    Raises:
+        UnknownNameError: no encoder has this name.
+        EncoderError: it does not match, or there is nothing to hold it against.
+    """
+    with db.begin() as connection:
+        found = encoder_id_of(connection, loaded.name)
+        sentences, stored = probes(connection, found)
+        if sentences:
+            lowest = check_fingerprint(stored, loaded)
+            return Verification("fingerprint", len(sentences), lowest)
+        rows = connection.execute(
+            query("corpus", "sample_concepts"), {"encoder_id": found, "how_many": SAMPLE}
+        ).all()
+        if not rows:
+            raise EncoderError(f"encoder '{loaded.name}' has no vectors to be held against")
+        again = loaded.encode([row.concept_text for row in rows])
+        stored = _stacked([row.concept_vec for row in rows])
+        cosines = np.einsum("ij,ij->i", again, stored) / np.linalg.norm(stored, axis=1)
+        lowest = float(cosines.min())
+        if lowest < MATCH_COSINE:
+            raise EncoderError(
+                f"encoder '{loaded.name}' does not give the vectors of its concepts again "
+                f"(lowest cosine {lowest:.4f} of {len(rows)}): the loaded model is another one, "
+                "or its pooling or normalisation differs"
+            )
+        connection.execute(
+            update(encoder)
+            .where(encoder.c.encoder_id == found)
+            .values(
+                revision=loaded.revision,
+                pooling=loaded.pooling,
+                normalised=loaded.normalised,
+                max_tokens=loaded.max_tokens,
+            )
+        )
+        _write_probes(connection, found, loaded)
+        return Verification("its own concepts", len(rows), lowest)
+
+
+def encoder_id_of(connection: Connection, name: str) -> int:
+    """The id of the encoder of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    rows = {row.name: row.encoder_id for row in connection.execute(select(encoder))}
+    if name not in rows:
+        hint = None if rows else "there is none yet: 'lvmdb encoders add' or 'lvmdb ingest run'"
+        raise UnknownNameError("encoder", name, rows, hint=hint)
+    return int(rows[name])
+
+
+def probes(connection: Connection, encoder_id: int) -> tuple[list[str], NDArray[np.float32]]:
+    """The probe sentences of an encoder and their vectors `(sentences, 768)`; empty if none."""
+    rows = connection.execute(query("corpus", "probes"), {"encoder_id": encoder_id}).all()
+    if not rows:
+        return [], np.empty((0, 0), dtype=np.float32)
+    return [row.sentence for row in rows], _stacked([row.probe_vec for row in rows])
+
+
+def _find(connection: Connection, name: str) -> int | None:
+    where = encoder.c.name == name
+    found: int | None = connection.execute(
+        select(encoder.c.encoder_id).where(where)
+    ).scalar_one_or_none()
+    return found
+
+
+def _write_probes(connection: Connection, encoder_id: int, loaded: SentenceEncoder) -> None:
+    connection.execute(
+        insert(encoder_probe),
+        [
+            {"encoder_id": encoder_id, "ordinal": i, "sentence": sentence, "probe_vec": vector}
+            for i, (sentence, vector) in enumerate(
+                zip(PROBE_SENTENCES, loaded.probe_vectors(), strict=True)
+            )
+        ],
+    )
+
+
+def _stacked(values: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors as `(n, 768)` from pgvector's text form, in which a plain query returns them."""
+    return np.array([value[1:-1].split(",") for value in values], dtype=np.float32)
