@@ -11,7 +11,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection
 
 from lvmdb.db.engine import Database
@@ -134,14 +133,12 @@ def _config(output: io.StringIO | None = None) -> Config:
 def _resolve(script: ScriptDirectory, revision: str) -> str | None:
     if revision == "base":
         return None
+    if revision == "head":
+        return script.get_current_head()
     known = [s.revision for s in script.walk_revisions()]
-    try:
-        found = script.get_revision(revision)
-    except CommandError:
-        found = None
-    if found is None:
+    if revision not in known:
         raise UnknownNameError("revision", revision, ["head", "base", *known])
-    return found.revision
+    return revision
 
 
 def _refuse_unknown(script: ScriptDirectory, revision: str | None) -> None:

@@ -1,0 +1,120 @@
+"""The corpus pool: every concept of a dataset, in memory, by place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from lvmdb.db.bulk import parsed_vectors
+from lvmdb.db.engine import Database, raw
+from lvmdb.db.queries import psycopg_sql, query
+from lvmdb.db.types import DIMENSION
+from lvmdb.errors import CorpusError
+from lvmdb.sequences.sets import SequenceSet
+
+Ints = NDArray[np.int64]
+FETCH_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All concepts of a dataset that have a vector, in corpus order.
+
+    Attributes:
+        cpe_id: the ids, 16 bytes each.
+        vectors: `(concepts, 768)`.
+        article_id: `(articles,)`, sorted.
+        first: `(articles,)`, row of each article's first concept.
+        length: `(articles,)`, concepts of each.
+    """
+
+    cpe_id: list[bytes]
+    vectors: NDArray[np.float32]
+    article_id: Ints
+    first: Ints
+    length: Ints
+
+    def __len__(self) -> int:
+        return len(self.cpe_id)
+
+    def rows(self, article_id: Ints, seq: Ints) -> Ints:
+        """The rows `(n,)` of the concepts at these places.
+
+        Raises:
+            CorpusError: one is not there.
+        """
+        place = np.searchsorted(self.article_id, article_id)
+        place = np.minimum(place, len(self.article_id) - 1)
+        if np.any(self.article_id[place] != article_id) or np.any(seq >= self.length[place]):
+            raise CorpusError("a concept of the sequence set is no longer in the dataset")
+        found: Ints = self.first[place] + seq
+        return found
+
+
+def load_pool(db: Database, dataset: str) -> Pool:
+    """Read the pool of a dataset, through a server-side cursor."""
+    ids: list[bytes] = []
+    articles: list[int] = []
+    seqs: list[int] = []
+    blocks: list[NDArray[np.float32]] = []
+    with db.connect() as connection, raw(connection).cursor("pool", binary=True) as cursor:
+        cursor.execute(psycopg_sql("corpus", "pool"), {"dataset": dataset})
+        while rows := cursor.fetchmany(FETCH_ROWS):
+            ids += [row[0].bytes for row in rows]
+            articles += [row[1] for row in rows]
+            seqs += [row[2] for row in rows]
+            blocks.append(parsed_vectors([row[3] for row in rows], DIMENSION))
+    if not ids:
+        raise CorpusError(f"dataset '{dataset}' has no vectors")
+    article_of_row = np.array(articles, dtype=np.int64)
+    starts = np.flatnonzero(np.r_[True, article_of_row[1:] != article_of_row[:-1]])
+    length = np.diff(np.r_[starts, len(ids)])
+    if not np.array_equal(seqs, np.arange(len(ids)) - np.repeat(starts, length)):
+        raise CorpusError(f"dataset '{dataset}' has gaps in its order: run 'lvmdb verify'")
+    order = np.argsort(article_of_row[starts])
+    return Pool(
+        cpe_id=ids,
+        vectors=np.concatenate(blocks),
+        article_id=article_of_row[starts][order],
+        first=starts[order],
+        length=length[order],
+    )
+
+
+class ContextRows:
+    """Which rows of a pool are the context of a window.
+
+    Args:
+        connection: to read the set's articles from, where windows cross them.
+        sequences: the set.
+        pool: of its dataset.
+    """
+
+    def __init__(self, connection: Connection, sequences: SequenceSet, pool: Pool) -> None:
+        self._pool = pool
+        self._lags = np.arange(-sequences.context_len, 0)
+        self._along: Ints | None = None
+        if sequences.scope == "corpus":
+            listed = connection.execute(
+                query("sequences", "articles"),
+                {"sequence_set_id": sequences.sequence_set_id, "split": None},
+            ).all()
+            # (concepts,): rows of the pool in the order of the set, and the inverse of it.
+            self._along = np.concatenate(
+                [
+                    pool.rows(np.full(row.concepts, row.article_id), np.arange(row.concepts))
+                    for row in listed
+                ]
+            )
+            self._place = np.full(len(pool), -1, dtype=np.int64)
+            self._place[self._along] = np.arange(len(self._along))
+
+    def of(self, target: Ints) -> Ints:
+        """Rows `(n, context_len)` of the contexts of the targets at the rows `(n,)`."""
+        if self._along is None:
+            return target[:, None] + self._lags
+        rows: Ints = self._along[self._place[target][:, None] + self._lags]
+        return rows

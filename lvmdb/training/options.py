@@ -1,0 +1,111 @@
+"""Options of training, beside those of the architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from lvmdb.errors import ModelError, UnknownNameError
+from lvmdb.models.config import ModelConfig, at_least
+from lvmdb.models.options import from_options, to_options
+from lvmdb.models.registry import Architecture
+
+FROM_SEQUENCES = ("context_len", "input_dim", "output_dim")
+"""Options of a model that its sequence set decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the training windows.
+        batch_size: windows in a step.
+        lr: the highest learning rate.
+        warmup: share of all steps in which the rate rises to `lr`; from there it falls to
+            `lr * final_lr` along a cosine.
+        final_lr: the last rate as a share of `lr`.
+        weight_decay: AdamW's.
+        clip: the gradient's norm is cut to this; 0 cuts nothing.
+        patience: epochs without a better validation loss after which training stops; 0 never.
+        buffer_size: windows among which the order of visiting is drawn.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 1e-3
+    warmup: float = 0.05
+    final_lr: float = 0.01
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    patience: int = 3
+    buffer_size: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "buffer_size"):
+            at_least(name, getattr(self, name), 1)
+        at_least("patience", self.patience, 0)
+        if not 0 < self.lr < 1:
+            raise ModelError(f"lr must be above 0 and below 1, not {self.lr}")
+        for name in ("warmup", "final_lr"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        for name in ("weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ModelError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+
+def resolve(
+    architecture: Architecture, given: Mapping[str, object], context_len: int
+) -> tuple[ModelConfig, TrainingOptions | None]:
+    """The configuration of model and training from options that name either's fields.
+
+    Args:
+        architecture: what is to run; a baseline has no training options.
+        given: values by option name; `preset` names one of the architecture's presets.
+        context_len: of the sequence set.
+
+    Raises:
+        UnknownNameError: an option is of neither; the message lists the known.
+        ModelError: a value does not fit.
+    """
+    options = dict(given)
+    preset = options.pop("preset", None)
+    model_fields = {f.name for f in fields(architecture.config)} - set(FROM_SEQUENCES)
+    training_fields = {f.name for f in fields(TrainingOptions)} if architecture.trained else set()
+    for name in options:
+        if name not in model_fields | training_fields:
+            raise UnknownNameError(
+                f"option of {architecture.name}", name, model_fields | training_fields | {"preset"}
+            )
+    model = architecture.configure(
+        {
+            "context_len": context_len,
+            **{name: value for name, value in options.items() if name in model_fields},
+        },
+        None if preset is None else str(preset),
+    )
+    if not architecture.trained:
+        return model, None
+    chosen = {name: value for name, value in options.items() if name in training_fields}
+    return model, from_options(TrainingOptions, chosen)
+
+
+def to_row(model: ModelConfig, training: TrainingOptions | None) -> dict[str, Any]:
+    """Both as the one mapping that a run row holds."""
+    return {**to_options(model), **(asdict(training) if training else {})}
+
+
+def from_row(
+    architecture: Architecture, row: Mapping[str, Any]
+) -> tuple[ModelConfig, TrainingOptions | None]:
+    """What `to_row` wrote.
+
+    Raises:
+        UnknownNameError, ModelError: the row is of another version of the architecture.
+    """
+    model_fields = {f.name for f in fields(architecture.config)}
+    training = {name: value for name, value in row.items() if name not in model_fields}
+    model = architecture.configure({n: v for n, v in row.items() if n in model_fields})
+    return model, from_options(TrainingOptions, training) if architecture.trained else None

@@ -1,0 +1,70 @@
+"""Run rows from what a user asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lvmdb.db import runs
+from lvmdb.db.engine import Database
+from lvmdb.errors import UsageError
+from lvmdb.models import registry
+from lvmdb.sequences import sets
+from lvmdb.training import losses, options
+
+DEFAULT_LOSS = "mse"
+
+
+def plan(
+    db: Database,
+    architecture: str,
+    sequences: str,
+    given: Mapping[str, object],
+    *,
+    loss: str | None = None,
+    seed: int = 0,
+    reuse: bool = False,
+) -> int:
+    """A planned run; returns its id.
+
+    Args:
+        db: the database.
+        architecture: name in the registry.
+        sequences: name of a frozen sequence set.
+        given: options of the architecture and of training, by name.
+        loss: name of a loss; baselines have none.
+        seed: decides initial weights and the order of batches.
+        reuse: return a run of the same configuration, data and seed if there is one.
+
+    Raises:
+        UnknownNameError, ModelError, SequenceError, UsageError: something of it cannot be.
+    """
+    found = registry.get(architecture)
+    chosen = sets.get(db, sequences)
+    if found.trained:
+        loss = loss or DEFAULT_LOSS
+        losses.get(loss)
+    elif loss is not None:
+        raise UsageError(f"--loss: {architecture} is a baseline and has no loss")
+    if not -(2**63) <= seed < 2**63:
+        raise UsageError("--seed must fit into 64 bits")
+    model, training = options.resolve(found, given, chosen.context_len)
+    row: dict[str, Any] = {
+        "architecture": architecture,
+        "hyperparameters": options.to_row(model, training),
+        "loss": loss,
+        "sequence_set_id": chosen.sequence_set_id,
+        "seed": seed,
+    }
+    fingerprint = chosen.frozen_fingerprint
+    stamps = ["scope=corpus"] if chosen.scope == "corpus" else []
+    with db.begin() as connection:
+        if reuse and (same := runs.find_same(connection, **row)) is not None:
+            return same
+        return runs.create(
+            connection,
+            kind="model" if found.trained else "baseline",
+            sequence_fingerprint=fingerprint,
+            stamps=stamps,
+            **row,
+        )

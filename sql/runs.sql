@@ -1,0 +1,65 @@
+-- Runs, their metrics and checkpoints.
+
+-- name: claim
+-- One process at a time has a run. The lock ends with the session, however that ends.
+SELECT pg_try_advisory_lock(:lock_class ::integer, :run_id ::integer);
+
+-- name: heartbeat
+-- For people and for the queue: the run is alive.
+UPDATE experiment_run SET heartbeat_at = now() WHERE run_id = :run_id;
+
+-- name: start
+-- A run begins, or goes on.
+UPDATE experiment_run
+SET status = 'running', started_at = coalesce(started_at, now()), finished_at = NULL,
+    heartbeat_at = now(), error = NULL, traceback = NULL, worker = :worker, device = :device,
+    kernel = :kernel, parameter_count = :parameter_count, code_version = :code_version,
+    code_dirty = :code_dirty, environment = CAST(:environment AS jsonb)
+WHERE run_id = :run_id;
+
+-- name: finish
+-- A run ends well.
+UPDATE experiment_run SET status = 'succeeded', finished_at = now(), heartbeat_at = now()
+WHERE run_id = :run_id;
+
+-- name: fail
+-- A run ends badly, and leaves the reason.
+UPDATE experiment_run
+SET status = 'failed', finished_at = now(), error = :error, traceback = :traceback
+WHERE run_id = :run_id;
+
+-- name: forget_metrics_after
+-- Metrics of an epoch that was not finished, before it is trained again.
+DELETE FROM run_metric WHERE run_id = :run_id AND epoch > :epoch;
+
+-- name: write_metric
+-- One number that training measured.
+INSERT INTO run_metric (run_id, name, split, step, epoch, value)
+VALUES (:run_id, :name, :split, :step, :epoch, :value)
+ON CONFLICT (run_id, name, split, step) DO UPDATE
+SET epoch = excluded.epoch, value = excluded.value, recorded_at = now();
+
+-- name: checkpoint_data
+-- The bytes of a checkpoint, in order.
+SELECT data FROM checkpoint_chunk WHERE checkpoint_id = :checkpoint_id ORDER BY ordinal;
+
+-- name: list_runs
+-- All runs, newest first.
+SELECT r.run_id AS run, r.architecture, s.name AS sequences, r.seed, r.loss, r.status,
+       (SELECT max(m.epoch) FROM run_metric m WHERE m.run_id = r.run_id) AS epochs,
+       (SELECT min(m.value) FROM run_metric m
+        WHERE m.run_id = r.run_id AND m.name = 'loss' AND m.split = 'val') AS best_val_loss,
+       r.parameter_count AS parameters, r.device, r.kernel, r.stamps,
+       CASE WHEN r.status = 'running' THEN now() - r.heartbeat_at END AS silent_for,
+       r.created_at
+FROM experiment_run r
+JOIN sequence_set s USING (sequence_set_id)
+ORDER BY r.run_id DESC;
+
+-- name: same_run
+-- A run of the same configuration, data and seed, so that the demo repeats nothing.
+SELECT run_id, status FROM experiment_run
+WHERE architecture = :architecture AND sequence_set_id = :sequence_set_id AND seed = :seed
+  AND loss IS NOT DISTINCT FROM CAST(:loss AS text)
+  AND hyperparameters = CAST(:hyperparameters AS jsonb)
+ORDER BY run_id LIMIT 1;
