@@ -1,0 +1,219 @@
+"""What all tests share: a PostgreSQL server, a migrated database for each test, small corpora.
+
+Fixtures:
+    server_dsn      DSN of the test server's maintenance database (session).
+    fresh_database  `with fresh_database() as db`: a clone of the migrated template, dropped at the
+                    end; `fresh_database(migrated=False)` is an empty one (session, so that wider
+                    fixtures can use it).
+    db              a `Database` of the test's own, migrated and empty; what it commits stays in it.
+                    `db.dsn` is its connection string.
+    open_folder     an empty folder that every user may enter (pytest's are closed), removed after.
+    make_articles   `make_articles([7, 5])`: articles of so many concepts with seeded unit vectors.
+    corpus          `corpus([7, 5], dataset="wiki")`: the same, written to `db` by the store.
+    counts          `counts(db)`: rows of every table, to show that nothing changed.
+    (autouse)       `LVMDB_*` variables are cleared, and `LVMDB_HOME` is a temporary folder.
+
+The server is the embedded one, started once for all workers of pytest-xdist, with fsync off; or
+the one at `LVMDB_TEST_DSN`, whose user must be allowed to create databases and the extension.
+Without a server the tests fail; they are not skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import DIMENSION, VectorArticle
+from lvmdb.corpus.store import ensure_dataset, import_hash, store
+from lvmdb.db import migrate
+from lvmdb.db.engine import Database
+from lvmdb.db.server import Server
+
+HOME = "LVMDB_TEST_HOME"
+"""Names the test server's folder to the workers; the controller makes and removes it."""
+
+FreshDatabase = Callable[..., AbstractContextManager[Database]]
+MakeArticles = Callable[..., list[VectorArticle]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        home = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
+        home.chmod(0o755)
+        os.environ[HOME] = str(home)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _remove_server(Path(os.environ.pop(HOME)))
+
+
+def _remove_server(home: Path) -> None:
+    server = Server(home)
+    server.stop()
+    shutil.rmtree(server.socket_folder, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("LVMDB_") and not name.startswith("LVMDB_TEST"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LVMDB_HOME", str(tmp_path / "lvmdb-home"))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that every user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> str:
+    """DSN of the test server's maintenance database."""
+    given = os.environ.get("LVMDB_TEST_DSN")
+    if given:
+        return given
+    server = Server(Path(os.environ[HOME]))
+    server.start()
+    dsn = conninfo.make_conninfo(server.dsn, dbname="postgres")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        connection.execute("SELECT pg_reload_conf()")
+    return dsn
+
+
+@pytest.fixture(scope="session")
+def fresh_database(server_dsn: str) -> Iterator[FreshDatabase]:
+    """`with fresh_database() as db`: a database that lives as long as the block."""
+    base = f"lvmdb_test_{os.getpid()}"
+    numbers = itertools.count()
+
+    def execute(statement: str, name: str, *more: str) -> None:
+        with psycopg.connect(server_dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, (name, *more))))
+
+    def dsn(name: str) -> str:
+        return conninfo.make_conninfo(server_dsn, dbname=name)
+
+    @contextlib.contextmanager
+    def make(*, migrated: bool = True) -> Iterator[Database]:
+        name = f"{base}_{next(numbers)}"
+        execute("CREATE DATABASE {} TEMPLATE {}", name, base if migrated else "template0")
+        try:
+            yield Database(dsn(name))
+        finally:
+            execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    execute("CREATE DATABASE {}", base)
+    migrate.upgrade(Database(dsn(base)))
+    yield make
+    execute("DROP DATABASE {} WITH (FORCE)", base)
+
+
+@pytest.fixture
+def db(fresh_database: FreshDatabase) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    with fresh_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def make_articles() -> MakeArticles:
+    """`make_articles(lengths)`: articles with deterministic texts and unit vectors.
+
+    Args of the result:
+        lengths: concepts of each article.
+        seed: of texts and vectors.
+        walk: neighbouring vectors are similar, as in real text; else they are independent.
+        first: number of the first article's key, `a0` by default.
+    """
+
+    def make(
+        lengths: Sequence[int], *, seed: int = 0, walk: bool = False, first: int = 0
+    ) -> list[VectorArticle]:
+        made = []
+        for number, length in enumerate(lengths, start=first):
+            generator = np.random.default_rng([seed, number])
+            steps = generator.standard_normal((length, DIMENSION))
+            if walk:
+                for k in range(1, length):
+                    steps[k] = 0.8 * steps[k - 1] + 0.6 * steps[k]
+            vectors = (steps / np.linalg.norm(steps, axis=1, keepdims=True)).astype(np.float32)
+            made.append(
+                VectorArticle(
+                    source_key=f"a{number}",
+                    title=f"Article {number}",
+                    url=None,
+                    texts=tuple(f"Concept {k} of article {number}, {seed}." for k in range(length)),
+                    source=f"test:{number + 1}",
+                    vectors=vectors,
+                )
+            )
+        return made
+
+    return make
+
+
+@pytest.fixture
+def corpus(db: Database, make_articles: MakeArticles) -> MakeArticles:
+    """`corpus(lengths)`: articles of `make_articles`, written by the store in one transaction.
+
+    Further args: `dataset` ("wiki"), `encoder` ("test-encoder"), `into` (another database than
+    `db`); those of `make_articles` besides.
+    """
+
+    def write(
+        lengths: Sequence[int],
+        *,
+        dataset: str = "wiki",
+        encoder: str = "test-encoder",
+        into: Database = db,
+        seed: int = 0,
+        walk: bool = False,
+        first: int = 0,
+    ) -> list[VectorArticle]:
+        written = make_articles(lengths, seed=seed, walk=walk, first=first)
+        with into.begin() as connection:
+            encoder_id = encoders.register_imported(connection, encoder)
+            ensure_dataset(connection, dataset, encoder_id)
+            hashes = [import_hash(article) for article in written]
+            store(connection, dataset, encoder_id, written, hashes)
+        return written
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def counts() -> Callable[[Database], dict[str, int]]:
+    """`counts(db)`: the number of rows of every table."""
+
+    def count(database: Database) -> dict[str, int]:
+        with database.raw_connection() as connection:
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+            ).fetchall()
+            counting = sql.SQL(" UNION ALL ").join(
+                sql.SQL("SELECT {}, count(*) FROM {}").format(table, sql.Identifier(table))
+                for (table,) in tables
+            )
+            return {table: int(rows) for table, rows in connection.execute(counting).fetchall()}
+
+    return count
