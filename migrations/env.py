@@ -42,6 +42,8 @@ def run_offline() -> None:
     """Write the SQL instead of executing it."""
     context.configure(
         dialect_name="postgresql",
+        # The default style of parameters would double every percent sign.
+        dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         literal_binds=True,
         transaction_per_migration=True,
