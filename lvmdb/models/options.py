@@ -6,12 +6,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.models.config import ModelConfig
 
-Config = TypeVar("Config", bound=ModelConfig)
+Config = TypeVar("Config")
 
 
 def from_options(config: type[Config], options: Mapping[str, object]) -> Config:
@@ -27,7 +26,7 @@ def from_options(config: type[Config], options: Mapping[str, object]) -> Config:
         ModelError: a value does not fit its field.
     """
     hints = typing.get_type_hints(config)
-    known = [field.name for field in fields(config)]
+    known = [field.name for field in fields(cast("Any", config))]
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -37,7 +36,7 @@ def from_options(config: type[Config], options: Mapping[str, object]) -> Config:
     return config(**values)
 
 
-def to_options(config: ModelConfig) -> dict[str, Any]:
+def to_options(config: Any) -> dict[str, Any]:
     """The configuration as a mapping that JSON can hold; `from_options` reads it back."""
     return {
         name: list(value) if isinstance(value, tuple) else value
