@@ -38,8 +38,12 @@ class Database:
         """
         try:
             parameters = conninfo.conninfo_to_dict(dsn)
-        except psycopg.Error as error:
-            raise DatabaseError(f"not a PostgreSQL connection string: {redact(dsn)}") from error
+        except psycopg.Error:
+            # Neither the string nor libpq's words about it: a password may be anywhere in them.
+            raise DatabaseError(
+                "not a PostgreSQL connection string: write postgresql://USER@HOST/DATABASE, or "
+                "'host=HOST dbname=DATABASE'"
+            ) from None
         parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
         parameters.setdefault("application_name", "lvmdb")
         self.dsn = conninfo.make_conninfo("", **parameters)

@@ -72,8 +72,8 @@ sequence_set = Table(
     ),
     CheckConstraint("max_concepts > context_len", name="max_concepts"),
     CheckConstraint(
-        "frozen_at IS NULL OR num_nulls(fingerprint, articles, concepts, train_windows, "
-        "val_windows, test_windows) = 0",
+        "num_nulls(frozen_at, fingerprint, articles, concepts, train_windows, val_windows, "
+        "test_windows) IN (0, 7)",
         name="frozen_is_counted",
     ),
     comment="A definition of training examples over one dataset. Frozen, it never changes: its "
