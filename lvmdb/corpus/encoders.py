@@ -44,14 +44,22 @@ class Verification:
     lowest: float
 
 
-def load(settings: Settings, name: str, *, progress: Progress = SILENT) -> SentenceEncoder:
+def load(
+    settings: Settings, name: str, *, model: str | None = None, progress: Progress = SILENT
+) -> SentenceEncoder:
     """The encoder `name`, from a local folder, a cache or the hub.
+
+    Args:
+        settings: where folders of models are.
+        name: of the encoder.
+        model: name or folder of its model, where that is not its own name.
+        progress: told of downloads.
 
     Raises:
         EncoderError: it is nowhere, or not what its name says.
     """
     folder = find_weights(
-        name,
+        model or name,
         models_folder=settings.models,
         cache_folder=settings.home / "models",
         progress=lambda line, done, total: progress.say(f"{line} ({done}/{total})"),

@@ -55,12 +55,25 @@ def upgrade(db: Database, revision: str = "head") -> tuple[str | None, str | Non
         _refuse_unknown(script, before)
         config = _config()
         config.attributes["connection"] = connection
-        ahead = {s.revision for s in script.iterate_revisions(before, "base")} if before else set()
-        if target is None or target in ahead - {before}:
+        if _is_below(script, target, before):
             command.downgrade(config, target or "base")
-        else:
+        elif target is not None:
             command.upgrade(config, target)
         return before, current_revision(connection)
+
+
+def goes_down(db: Database, revision: str) -> bool:
+    """Whether migrating to `revision` would drop something.
+
+    Raises:
+        UnknownNameError: there is no such revision.
+    """
+    script = ScriptDirectory.from_config(_config())
+    target = _resolve(script, revision)
+    with db.connect() as connection:
+        current = current_revision(connection)
+    _refuse_unknown(script, current)
+    return _is_below(script, target, current)
 
 
 def upgrade_sql(revision: str = "head") -> str:
@@ -139,6 +152,13 @@ def _resolve(script: ScriptDirectory, revision: str) -> str | None:
     if revision not in known:
         raise UnknownNameError("revision", revision, ["head", "base", *known])
     return revision
+
+
+def _is_below(script: ScriptDirectory, target: str | None, current: str | None) -> bool:
+    if current is None or target == current:
+        return False
+    below = {s.revision for s in script.iterate_revisions(current, "base")}
+    return target is None or target in below
 
 
 def _refuse_unknown(script: ScriptDirectory, revision: str | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,9 +100,8 @@ class Trainer:
         self._loss = losses.get(run.loss or "")
         self._device = next(model.parameters()).device
         self._optimizer = torch.optim.AdamW(
-            model.parameters(),
+            parameter_groups(model, options.weight_decay),
             lr=options.lr,
-            weight_decay=options.weight_decay,
             fused=self._device.type in ("cpu", "cuda"),
         )
         self.state = State()
@@ -221,6 +221,16 @@ class Trainer:
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )
         return value
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms, step sizes, lag weights and other vectors do not."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
 
 
 @torch.no_grad()

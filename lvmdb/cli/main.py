@@ -1,0 +1,92 @@
+"""The program `lvmdb`: its commands by name, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from lvmdb.cli.app import App, Group
+from lvmdb.errors import LvmdbError
+
+COMMANDS = {
+    "demo": "demo:demo",
+    "db": "db:db",
+    "migrate": "migrate:migrate",
+    "ingest": "ingest:ingest",
+    "import": "imports:imports",
+    "encoders": "encoders:encoders",
+    "verify": "verify:verify",
+    "sequences": "sequences:sequences",
+    "export": "exports:exports",
+    "architectures": "architectures:architectures",
+    "runs": "runs:runs",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "index": "index:index",
+    "search": "search:search",
+    "report": "report:report",
+    "bench": "bench:bench",
+}
+"""Commands and where they are; a module is imported when its command is asked for."""
+
+
+class Program(Group):
+    """The program: commands in the order in which one needs them, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"lvmdb.cli.{module}"), attribute)
+        return command
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("lvmdb"), prog_name="lvmdb")
+def cli() -> None:
+    """Latent vector models, trained from one PostgreSQL database and answered for in it.
+
+    \b
+    Example:
+      lvmdb demo
+    """
+
+
+def main() -> None:
+    """Run the program; every error that a user can meet ends in one line and an exit code."""
+    app = App()
+    try:
+        cli(obj=app, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _fail("interrupted", 130)
+    except LvmdbError as error:
+        if app.verbose:
+            traceback.print_exception(error)
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if app.verbose:
+            traceback.print_exception(error)
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"lvmdb: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,152 @@
+"""`lvmdb ingest run`: text to ordered, embedded concepts, exactly once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import ChunkedArticle, RawArticle
+from lvmdb.corpus.chunker import Chunker
+from lvmdb.corpus.encoder import SentenceEncoder
+from lvmdb.corpus.jobs import Job, job
+from lvmdb.corpus.readers import Reader
+from lvmdb.corpus.store import Stored, content_hash, ensure_dataset, known_hashes, store
+from lvmdb.db.engine import Database
+from lvmdb.progress import SILENT, Advance, Progress
+
+GROUP = 16
+"""Articles that are chunked and encoded together; each is committed by itself."""
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What is to be ingested, and how.
+
+    Attributes:
+        dataset: where to; made if it is not there.
+        reader, source: where from; `reader_name` for the record.
+        chunker: how texts are cut.
+        encoder: name of the encoder; None leaves the concepts without vectors.
+        load_encoder: called once, when the first article needs it.
+        limit: at most so many articles.
+    """
+
+    dataset: str
+    reader_name: str
+    reader: Reader
+    source: str
+    chunker: Chunker
+    encoder: str | None
+    load_encoder: Callable[[], SentenceEncoder]
+    limit: int | None = None
+
+    def hash_of(self, article: RawArticle) -> bytes:
+        """Content hash of what the article's concepts are made from."""
+        options = json.dumps(self.chunker.options, sort_keys=True)
+        return content_hash(article.text, self.chunker.name, options, self.encoder or "")
+
+
+def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tuple[Stored, int]:
+    """Read, cut, encode and store; what is there already is neither encoded nor written again.
+
+    The source is read once before anything is written, so that a broken file leaves the database
+    as it was.
+
+    Returns:
+        What became of the articles, and how many of them failed (see `lvmdb ingest errors`).
+
+    Raises:
+        InputError: the source is missing or broken.
+        CorpusError: the dataset has another encoder.
+        EncoderError: the encoder is missing, or is not what its name says.
+    """
+    total = sum(1 for _ in plan.reader(plan.source, limit=plan.limit))
+    with db.begin() as connection:
+        ensure_dataset(connection, plan.dataset, None)
+    options: dict[str, Any] = {
+        "chunker": plan.chunker.name,
+        **plan.chunker.options,
+        "encoder": plan.encoder,
+        "limit": plan.limit,
+    }
+    worker = _Worker(db, plan, progress)
+    with job(db, plan.dataset, plan.reader_name, plan.source, options) as (running, outcome):
+        articles = iter(plan.reader(plan.source, limit=plan.limit))
+        with progress.task("ingesting", total, "articles") as advance:
+            while group := _timed_group(running, articles):
+                worker.process(group, running, outcome, advance)
+    return outcome, running.errors
+
+
+class _Worker:
+    def __init__(self, db: Database, plan: IngestPlan, progress: Progress) -> None:
+        self._db, self._plan, self._progress = db, plan, progress
+        self._loaded: SentenceEncoder | None = None
+        self._encoder_id: int | None = None
+
+    def process(
+        self, group: list[RawArticle], running: Job, outcome: Stored, advance: Advance
+    ) -> None:
+        """Store what is new or changed of a group of articles."""
+        hashes = {article.source_key: self._plan.hash_of(article) for article in group}
+        known = known_hashes(self._db, self._plan.dataset, list(hashes))
+        todo = [a for a in group if known.get(a.source_key) != hashes[a.source_key]]
+        outcome.unchanged += len(group) - len(todo)
+        advance(len(group) - len(todo))
+        if not todo:
+            return
+        with running.timed("chunk", len(todo)):
+            chunked = [self._chunk(article) for article in todo]
+        for article in chunked:
+            if not article.texts:
+                running.error("chunk", "nothing is left of its text", article.source_key)
+                advance(1)
+        chunked = [article for article in chunked if article.texts]
+        if self._plan.encoder is not None and chunked:
+            chunked = list(self._encode(chunked, running))
+        for article in chunked:
+            with running.timed("store", len(article.texts)), self._db.begin() as connection:
+                digest = hashes[article.source_key]
+                plan = self._plan
+                stored = store(connection, plan.dataset, self._encoder_id, [article], [digest])
+            running.refuse(stored)
+            outcome += stored
+            advance(1)
+
+    def _chunk(self, article: RawArticle) -> ChunkedArticle:
+        return ChunkedArticle(
+            source_key=article.source_key,
+            title=article.title,
+            url=article.url,
+            texts=tuple(self._plan.chunker.chunk(article.text)),
+            source=f"{self._plan.source}: article {article.source_key}",
+        )
+
+    def _encode(self, articles: list[ChunkedArticle], running: Job) -> Iterator[ChunkedArticle]:
+        encoder = self._encoder(running)
+        texts = [text for article in articles for text in article.texts]
+        with running.timed("encode", len(texts)):
+            vectors = encoder.encode(texts)
+        start = 0
+        for article in articles:
+            end = start + len(article.texts)
+            yield replace(article, vectors=vectors[start:end])
+            start = end
+
+    def _encoder(self, running: Job) -> SentenceEncoder:
+        if self._loaded is None:
+            with running.timed("load encoder", 1):
+                self._loaded = self._plan.load_encoder()
+            with self._db.begin() as connection:
+                self._encoder_id = encoders.register(connection, self._loaded)
+                ensure_dataset(connection, self._plan.dataset, self._encoder_id)
+        return self._loaded
+
+
+def _timed_group(running: Job, articles: Iterable[RawArticle]) -> list[RawArticle]:
+    with running.timed("read"):
+        return list(islice(articles, GROUP))
