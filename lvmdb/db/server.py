@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psycopg
 
+from lvmdb.db.engine import translated_errors
 from lvmdb.db.server_settings import configuration
 from lvmdb.errors import ServerError
 
@@ -30,6 +31,15 @@ DATABASE = "lvmdb"
 SUPERUSER = "postgres"
 ROOT_RUNS_AS = "pgserver"
 """PostgreSQL refuses to run as root; for root, this user owns and runs the server."""
+
+PORT = 5432
+"""Only part of the socket's name: the server listens to no network."""
+
+NO_PROCESS = 2**31 - 1
+"""A process number that no system gives."""
+
+ORPHANS_TIMEOUT = 60
+"""Seconds to wait for processes that outlive a killed server."""
 
 START_TIMEOUT = 300
 """Seconds that a start may take: after a crash the server first replays its log."""
@@ -65,14 +75,15 @@ class Server:
     @property
     def dsn(self) -> str:
         """Connection string of lvmdb's database on this server."""
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={self.socket_folder}"
+        # The port is said, or PGPORT would decide it.
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={self.socket_folder}&port={PORT}"
 
     def pid(self) -> int | None:
         """The server's process, None when it does not run."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
             # After a crash the file stays, and another program may have the number.
-            if self._program_of(pid) == "postgres":
+            if self._is_server(pid):
                 return pid
         return None
 
@@ -87,17 +98,16 @@ class Server:
         if self._answers():
             return False
         with self._lock():
-            if self.pid() is not None and self._wait_until_it_answers():
-                return False
-            self._make_folders()
-            if not (self.data / "PG_VERSION").exists():
-                self._initialise()
-            self._write_configuration()
-            self._run(
-                "pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-D", self.data, "-l", self.log
-            )
+            running = self._wait_until_it_answers()
+            if not running:
+                self._make_folders()
+                if not (self.data / "PG_VERSION").exists():
+                    self._initialise()
+                self._write_configuration()
+                self._release_locks()
+                self._launch()
             self._create_database()
-        return True
+        return not running
 
     def stop(self) -> bool:
         """Stop the server, ending its sessions; True if it was running.
@@ -125,14 +135,20 @@ class Server:
         return folder / name
 
     def _initialise(self) -> None:
-        # A folder that another start left half-made has no PG_VERSION, and initdb refuses it.
-        for leftover in self.data.iterdir():
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        """Make the data directory beside its place, so that what is there is never half made."""
+        draft = self.home / "postgresql.new"
+        if draft.exists():
+            shutil.rmtree(draft)
+        self._make_private(draft)
         self._run(
-            *("initdb", "-D", self.data, "-U", SUPERUSER, "--encoding=UTF8"),
+            *("initdb", "-D", draft, "-U", SUPERUSER, "--encoding=UTF8"),
             # Sorting by byte: the order of text is the same on every machine.
             *("--locale=C.UTF-8", "--auth-local=trust", "--auth-host=reject", "--no-instructions"),
         )
+        try:
+            draft.rename(self.data)
+        except OSError as error:
+            raise ServerError(f"cannot make {self.data}: {error.strerror}") from error
 
     def _write_configuration(self) -> None:
         main = self.data / "postgresql.conf"
@@ -141,12 +157,38 @@ class Server:
         if line not in main.read_text():
             with main.open("a") as out:
                 out.write(line)
-        own.write_text(configuration(self.socket_folder))
+        own.write_text(configuration(self.socket_folder, PORT))
         self._hand_over(own)
 
+    def _release_locks(self) -> None:
+        """Free what a killed server left: PostgreSQL takes any process with its number for it."""
+        for leftover in self.socket_folder.glob(".s.PGSQL.*"):
+            leftover.unlink()
+        lock = self.data / "postmaster.pid"
+        if lock.exists():
+            # By the lines below the number PostgreSQL sees whether processes of the old one run.
+            others = lock.read_text().splitlines(keepends=True)[1:]
+            lock.write_text("".join([f"{NO_PROCESS}\n", *others]))
+
+    def _launch(self) -> None:
+        deadline = time.monotonic() + ORPHANS_TIMEOUT
+        while True:
+            try:
+                return self._run(
+                    *("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT)),
+                    *("-D", self.data, "-l", self.log),
+                )
+            except ServerError as error:
+                # Processes of a killed server end when they notice, or with their statement.
+                if "is still in use" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
     def _create_database(self) -> None:
-        maintenance = self.dsn.replace(f"/{DATABASE}?", "/postgres?")
-        with psycopg.connect(maintenance, autocommit=True) as connection:
+        with (
+            translated_errors(),
+            psycopg.connect(self._maintenance_dsn, autocommit=True) as connection,
+        ):
             exists = connection.execute(
                 "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
             ).fetchone()
@@ -166,18 +208,27 @@ class Server:
                 f"{self.home} is closed to the user '{user.pw_name}' that runs the server for "
                 f"root: set LVMDB_HOME to an open folder, or chmod o+x it and those above it"
             )
-        for folder in (self.data, self.socket_folder):
-            try:
-                folder.mkdir(mode=0o700, exist_ok=True)
-                self._hand_over(folder)
-                folder.chmod(0o700)
-            except OSError as error:
-                raise ServerError(f"cannot use {folder}: {error.strerror}") from error
-            owner = folder.stat().st_uid
-            if folder.is_symlink() or owner != (user.pw_uid if user else os.geteuid()):
-                raise ServerError(f"{folder} belongs to another user: remove it or have it removed")
+        self._make_private(self.socket_folder)
+        if self.data.exists() and self.data.stat().st_uid != (
+            user.pw_uid if user else os.geteuid()
+        ):
+            raise ServerError(f"{self.data} belongs to another user: set LVMDB_HOME to your own")
         self.log.touch(mode=0o600)
         self._hand_over(self.log)
+
+    def _make_private(self, folder: Path) -> None:
+        """A folder for the server alone; one that somebody else made is refused, not taken."""
+        user = self._user()
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            owners = (os.geteuid(), user.pw_uid if user else os.geteuid())
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
+                raise ServerError(f"{folder} belongs to another user: remove it or have it removed")
+            self._hand_over(folder)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise ServerError(f"cannot use {folder}: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -193,18 +244,25 @@ class Server:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def _answers(self) -> bool:
+    @property
+    def _maintenance_dsn(self) -> str:
+        return self.dsn.replace(f"/{DATABASE}?", "/postgres?")
+
+    def _answers(self, dsn: str | None = None) -> bool:
         try:
-            with psycopg.connect(self.dsn, connect_timeout=5):
+            with psycopg.connect(dsn or self.dsn, connect_timeout=5):
                 return True
         except psycopg.OperationalError:
             return False
 
     def _wait_until_it_answers(self) -> bool:
+        """True once a server that runs answers; False if none runs."""
         deadline = time.monotonic() + START_TIMEOUT
-        while self.pid() is not None and time.monotonic() < deadline:
-            if self._answers():
+        while (pid := self.pid()) is not None:
+            if self._answers(self._maintenance_dsn):
                 return True
+            if time.monotonic() > deadline:
+                raise ServerError(f"the server, process {pid}, does not answer (log: {self.log})")
             time.sleep(0.2)
         return False
 
@@ -288,22 +346,18 @@ class Server:
                 shutil.rmtree(draft)
         return target / inside / "bin"
 
-    @staticmethod
-    def _program_of(pid: int) -> str | None:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/comm").read_text().strip()
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            listed = subprocess.run(
-                ["ps", "-o", "comm=", "-p", str(pid)], check=True, capture_output=True, text=True
-            )
-            return Path(listed.stdout.strip()).name
-        return None
+    def _is_server(self, pid: int) -> bool:
+        """Whether the process is the server of this data directory."""
+        if Path("/proc/self").exists():
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            return "-D" in command and Path(command[command.index("-D") + 1]).samefile(self.data)
+        listed = subprocess.run(
+            ["ps", "-ww", "-o", "command=", "-p", str(pid)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        return f" -D {self.data}" in listed.stdout
 
 
 def programs_folder() -> Path:

@@ -48,10 +48,11 @@ def settings(memory: int, cores: int) -> dict[str, str]:
     }
 
 
-def configuration(socket_folder: Path) -> str:
+def configuration(socket_folder: Path, port: int) -> str:
     """The text of the server's configuration file."""
     values = {
         "listen_addresses": "",
+        "port": str(port),
         "unix_socket_directories": str(socket_folder),
         "unix_socket_permissions": "0700",
         "max_connections": "100",
