@@ -35,6 +35,23 @@ SELECT sequence_set_id, article_id, dataset_source, place,
        concepts
 FROM placed;
 
+-- name: lock_concepts
+-- Until the freeze has ended nobody writes concepts: what is counted is what is frozen.
+LOCK TABLE cpe_entry IN SHARE MODE;
+
+-- name: count_concepts
+-- What the articles of a draft have by now.
+UPDATE sequence_article sa
+SET concepts = c.concepts
+FROM (
+    SELECT article_id, count(seq) AS concepts
+    FROM sequence_article LEFT JOIN cpe_entry USING (article_id)
+    WHERE sequence_set_id = :sequence_set_id
+    GROUP BY article_id
+) c
+WHERE sa.sequence_set_id = :sequence_set_id AND sa.article_id = c.article_id
+  AND sa.concepts <> c.concepts;
+
 -- name: count_windows
 -- Articles, concepts and windows of a set, by split; the same numbers as counting the view.
 WITH counted AS (
@@ -132,3 +149,11 @@ SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, s
        encode(substring(fingerprint FOR 8), 'hex') AS fingerprint
 FROM sequence_set
 ORDER BY sequence_set_id;
+
+-- name: bench_concepts
+-- The same concepts as stream_concepts reads, as a plain client asks for them.
+SELECT c.article_id, c.seq, c.concept_vec
+FROM sequence_article sa
+JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND (sa.split = :split OR sa.split IS NULL)
+ORDER BY sa.position, c.seq;

@@ -196,6 +196,8 @@ def verify(db: Database, sequences: SequenceSet) -> None:
 
 def _freeze(connection: Connection, draft: SequenceSet) -> None:
     key = {"sequence_set_id": draft.sequence_set_id}
+    connection.execute(query("sequences", "lock_concepts"))
+    connection.execute(query("sequences", "count_concepts"), key)
     missing = connection.execute(query("sequences", "count_missing_vectors"), key).scalar_one()
     if missing:
         raise SequenceError(

@@ -43,7 +43,7 @@ CREATE TABLE sequence_set (
     CONSTRAINT ck_sequence_set_scope CHECK (scope IN ('article', 'corpus')),
     CONSTRAINT ck_sequence_set_fractions CHECK (train_fraction > 0 AND val_fraction >= 0 AND test_fraction >= 0 AND train_fraction + val_fraction + test_fraction = 1),
     CONSTRAINT ck_sequence_set_max_concepts CHECK (max_concepts > context_len),
-    CONSTRAINT ck_sequence_set_frozen_is_counted CHECK (frozen_at IS NULL OR num_nulls(fingerprint, articles, concepts, train_windows, val_windows, test_windows) = 0)
+    CONSTRAINT ck_sequence_set_frozen_is_counted CHECK (num_nulls(frozen_at, fingerprint, articles, concepts, train_windows, val_windows, test_windows) IN (0, 7))
 );
 COMMENT ON TABLE sequence_set IS 'A definition of training examples over one dataset. Frozen, it never changes: its counts and fingerprint are checked whenever a run starts.';
 COMMENT ON COLUMN sequence_set.scope IS 'article: no window leaves its article. corpus: windows run across articles and are split in order; it exists only to reproduce old numbers';
@@ -146,14 +146,12 @@ BEGIN
     PERFORM lvmdb_refuse_frozen_articles((
         SELECT coalesce(array_agg(DISTINCT article_id), '{}')
         FROM (
-            (SELECT cpe_id, article_id, seq, concept_text, concept_vec, encoder_id FROM old_rows
-             EXCEPT
-             SELECT cpe_id, article_id, seq, concept_text, concept_vec, encoder_id FROM new_rows)
-            UNION ALL
-            (SELECT cpe_id, article_id, seq, concept_text, concept_vec, encoder_id FROM new_rows
-             EXCEPT
-             SELECT cpe_id, article_id, seq, concept_text, concept_vec, encoder_id FROM old_rows)
-        ) changed
+            SELECT o.article_id AS old_article, n.article_id AS new_article
+            FROM old_rows o FULL JOIN new_rows n USING (cpe_id)
+            WHERE (o.article_id, o.seq, o.concept_text, o.encoder_id, o.concept_vec)
+                  IS DISTINCT FROM
+                  (n.article_id, n.seq, n.concept_text, n.encoder_id, n.concept_vec)
+        ) changed, unnest(ARRAY[old_article, new_article]) AS article_id
     ));
     RETURN NULL;
 END $$;
