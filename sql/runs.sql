@@ -63,3 +63,16 @@ WHERE architecture = :architecture AND sequence_set_id = :sequence_set_id AND se
   AND loss IS NOT DISTINCT FROM CAST(:loss AS text)
   AND hyperparameters = CAST(:hyperparameters AS jsonb)
 ORDER BY run_id LIMIT 1;
+
+-- name: show_run
+-- All that is known of a run.
+SELECT r.run_id AS run, r.kind, r.architecture, r.hyperparameters, r.loss, s.name AS sequences,
+       s.dataset_source AS dataset, encode(r.sequence_fingerprint, 'hex') AS data_fingerprint,
+       r.seed, r.status, array_to_string(r.stamps, ' ') AS stamps, r.code_version, r.code_dirty,
+       r.environment, r.device, r.kernel, r.parameter_count AS parameters, r.worker,
+       r.heartbeat_at, c.epoch AS best_epoch, encode(c.sha256, 'hex') AS best_sha256,
+       r.parent_run_id AS parent, r.created_at, r.started_at, r.finished_at, r.error, r.traceback
+FROM experiment_run r
+JOIN sequence_set s USING (sequence_set_id)
+LEFT JOIN checkpoint c ON c.run_id = r.run_id AND c.kind = 'best'
+WHERE r.run_id = :run_id;

@@ -18,7 +18,7 @@ from lvmdb.corpus.encoder import (
 from lvmdb.corpus.weights import find_weights
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.db.schema.corpus import encoder, encoder_probe
+from lvmdb.db.schema.corpus import dataset, encoder, encoder_probe
 from lvmdb.errors import EncoderError, UnknownNameError
 from lvmdb.progress import SILENT, Progress
 from lvmdb.settings import Settings
@@ -67,6 +67,31 @@ def load(
     return SentenceEncoder.load(folder, name)
 
 
+def encode_beside(
+    db: Database, settings: Settings, dataset_source: str, texts: Sequence[str]
+) -> NDArray[np.float32]:
+    """Vectors `(len(texts), 768)` of texts, by the encoder of a dataset.
+
+    Raises:
+        EncoderError: the model is not the one that made the dataset's vectors, or nobody has
+            held one against them yet.
+    """
+    with db.connect() as connection:
+        row = connection.execute(
+            select(encoder.c.encoder_id, encoder.c.name)
+            .join(dataset, dataset.c.encoder_id == encoder.c.encoder_id)
+            .where(dataset.c.dataset_source == dataset_source)
+        ).one_or_none()
+        if row is None:
+            raise EncoderError(f"dataset '{dataset_source}' has no vectors to search among")
+        sentences, stored = probes(connection, row.encoder_id)
+    if not sentences:
+        raise _unverified(row.name)
+    loaded = load(settings, row.name)
+    check_fingerprint(stored, loaded)
+    return loaded.encode(texts)
+
+
 def register(connection: Connection, loaded: SentenceEncoder) -> int:
     """The id of a loaded encoder, registered on first sight.
 
@@ -90,10 +115,7 @@ def register(connection: Connection, loaded: SentenceEncoder) -> int:
         return encoder_id
     sentences, stored = probes(connection, found)
     if not sentences:
-        raise EncoderError(
-            f"the vectors of encoder '{loaded.name}' were imported and no model has been held "
-            f"against them: run 'lvmdb encoders verify {loaded.name}' first"
-        )
+        raise _unverified(loaded.name)
     check_fingerprint(stored, loaded)
     return found
 
@@ -171,6 +193,13 @@ def probes(connection: Connection, encoder_id: int) -> tuple[list[str], NDArray[
     if not rows:
         return [], np.empty((0, 0), dtype=np.float32)
     return [row.sentence for row in rows], _stacked([row.probe_vec for row in rows])
+
+
+def _unverified(name: str) -> EncoderError:
+    return EncoderError(
+        f"the vectors of encoder '{name}' were imported and no model has been held against "
+        f"them: run 'lvmdb encoders verify {name}' first"
+    )
 
 
 def _find(connection: Connection, name: str) -> int | None:

@@ -18,8 +18,8 @@ from lvmdb.retrieval.indexes import storages
 EF_SEARCH = 100
 """Candidates that an HNSW search holds at least; never fewer than are asked for."""
 
-MOST = 1_000
-"""The largest k: pgvector's limit of ef_search."""
+MOST = 999
+"""The largest k: pgvector's ef_search ends at 1000, and a concept's own row is one of them."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ def by_vector(
     """The k nearest concepts of a vector `(768,)`, best first.
 
     Raises:
-        UsageError: k is not from 1 to 1000.
+        UsageError: k is not from 1 to 999.
         CorpusError: the dataset has no index, and an exact search was not asked for.
     """
     numbers = np.asarray(vector, dtype=np.float32)
     norm = float(np.linalg.norm(numbers))
     if not np.isfinite(norm) or norm == 0:
         raise CorpusError("the vector to search for has no direction: it is zero or not finite")
+    check(db, dataset, k, exact=exact)
     unit = numbers / norm
     return _search(db, dataset, "[" + ",".join(map(str, unit.tolist())) + "]", k, exact)
 
@@ -75,20 +76,30 @@ def by_concept(db: Database, cpe_id: str, k: int = 10, *, exact: bool = False) -
         raise UnknownNameError("concept", cpe_id)
     if row.concept_vec is None:
         raise CorpusError(f"concept {cpe_id} has no vector")
+    check(db, row.dataset_source, k, exact=exact)
     hits = _search(db, row.dataset_source, row.concept_vec, k + 1, exact)
     return [hit for hit in hits if str(hit.cpe_id) != key][:k]
 
 
-def _search(db: Database, dataset: str, literal: str, k: int, exact: bool) -> list[Hit]:
+def check(db: Database, dataset: str, k: int, *, exact: bool = False) -> None:
+    """Refuse a search that cannot be.
+
+    Raises:
+        UsageError, CorpusError: as `by_vector`.
+    """
     if not 1 <= k <= MOST:
-        raise UsageError(f"-k is from 1 to {MOST - 1}, not {k}")
-    built = [] if exact else storages(db, dataset)
-    if not built and not exact:
+        raise UsageError(f"-k is from 1 to {MOST}, not {k}")
+    if not exact and not storages(db, dataset):
         raise CorpusError(
             f"dataset '{dataset}' has no vector index: run 'lvmdb index build --dataset "
             f"{dataset}', or search with --exact"
         )
-    name = "nearest_halfvec" if "halfvec" in built else "nearest_vector"
+
+
+def _search(db: Database, dataset: str, literal: str, k: int, exact: bool) -> list[Hit]:
+    name = (
+        "nearest_halfvec" if not exact and "halfvec" in storages(db, dataset) else "nearest_vector"
+    )
     with db.begin() as connection:
         configure(connection, k, exact=exact)
         parameters = {"dataset": dataset, "query": literal, "k": k}

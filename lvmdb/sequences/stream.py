@@ -108,7 +108,7 @@ class SequenceStream:
         """
         rest: list[_Slice] = []
         held = 0
-        with closing(_ahead(self._blocks())) as blocks:
+        with closing(_ahead(self.blocks())) as blocks:
             for block in blocks:
                 start = 0
                 while start < len(block.windows):
@@ -124,7 +124,8 @@ class SequenceStream:
         if rest:
             yield self._batch(rest)
 
-    def _blocks(self) -> Generator[Block]:
+    def blocks(self) -> Generator[Block]:
+        """The blocks that the batches are cut from, read in the calling thread."""
         with translated_errors(), closing(self._db.raw_connection()) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
-from torch import nn
 
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError
+from lvmdb.models.base import LatentModel
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.options import to_options
 from lvmdb.progress import Progress
@@ -29,6 +28,7 @@ from lvmdb.training import losses
 from lvmdb.training.checkpoint import pack, unpack
 from lvmdb.training.options import TrainingOptions
 from lvmdb.training.schedule import learning_rate
+from lvmdb.training.step import Stepper
 
 STEP_LOSS_EVERY = 50
 """Batches between two values of the curve within an epoch (metric `step_loss`)."""
@@ -87,7 +87,7 @@ class Trainer:
         self,
         db: Database,
         run: Run,
-        model: nn.Module,
+        model: LatentModel,
         config: ModelConfig,
         options: TrainingOptions,
         train: SequenceStream,
@@ -97,13 +97,7 @@ class Trainer:
         self._db, self._run, self._progress = db, run, progress
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
-        self._loss = losses.get(run.loss or "")
-        self._device = next(model.parameters()).device
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(model, options.weight_decay),
-            lr=options.lr,
-            fused=self._device.type in ("cpu", "cuda"),
-        )
+        self._stepper = Stepper(model, losses.get(run.loss or ""), options)
         self.state = State()
 
     def run(self) -> State:
@@ -148,7 +142,7 @@ class Trainer:
                     warmup=self._options.warmup,
                     final_lr=self._options.final_lr,
                 )
-                values = self._step(batch, rate)
+                values = self._stepper.step(batch, rate)
                 self.state.step += 1
                 averages.add(values, len(batch))
                 if self.state.step % STEP_LOSS_EVERY == 0:
@@ -160,35 +154,22 @@ class Trainer:
             metrics.append(Metric(name, "train", self.state.step, epoch, self._finite(value)))
         return metrics
 
-    def _step(self, batch: SequenceBatch, rate: float) -> dict[str, torch.Tensor]:
-        batch = batch.to(self._device, non_blocking=True)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        prediction = self._model(batch.context, batch.mask)
-        loss = self._loss(prediction, batch.target)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        if self._options.clip:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._options.clip)
-        self._optimizer.step()
-        return {"loss": loss.total, **loss.terms}
-
     def _validate(self) -> dict[str, float]:
-        return validation_metrics(self._model, self._loss, self._validation, self._device)
+        return validation_metrics(self._model, self._stepper.loss, self._validation)
 
     def _resume(self) -> None:
         with self._db.begin() as connection:
             last = checkpoints.load(connection, self._run.run_id, "last")
             runs.forget_metrics_after(connection, self._run.run_id, last.epoch if last else 0)
         if last is not None:
-            unpack(last.data, self._model, self._config, self._optimizer)
+            unpack(last.data, self._model, self._config, self._stepper.optimizer)
             self.state = State(**last.progress)
             self._progress.say(f"run {self._run.run_id} goes on after epoch {self.state.epoch}")
 
     def _save(self, metrics: list[Metric], *, better: bool) -> None:
         with self._db.begin() as connection:
             runs.write_metrics(connection, self._run.run_id, metrics)
-            data = pack(self._model, self._config, self._optimizer)
+            data = pack(self._model, self._config, self._stepper.optimizer)
             checkpoints.save(connection, self._run.run_id, self._checkpoint("last", data))
             if better:
                 data = pack(self._model, self._config)
@@ -223,22 +204,13 @@ class Trainer:
         return value
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, step sizes, lag weights and other vectors do not."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-
-
 @torch.no_grad()
 def validation_metrics(
-    model: nn.Module, loss: losses.Loss, batches: Iterable[SequenceBatch], device: torch.device
+    model: LatentModel, loss: losses.Loss, batches: Iterable[SequenceBatch]
 ) -> dict[str, float]:
     """Loss and its terms, mean squared error over dimensions and cosine, over a split."""
     averages = Averages()
+    device = next(model.parameters()).device
     model.eval()
     for batch in batches:
         moved = batch.to(device, non_blocking=True)

@@ -1,0 +1,31 @@
+"""`lvmdb architectures`: what can be trained."""
+
+from __future__ import annotations
+
+import click
+
+from lvmdb.cli.app import Command, format_option, show
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@format_option
+def architectures(name: str | None, output_format: str) -> None:
+    """What can be trained; with NAME, its options with their defaults.
+
+    \b
+    Example:
+      lvmdb architectures
+      lvmdb architectures mamba2
+    """
+    from lvmdb.models import registry
+    from lvmdb.training.catalogue import options_of, overview
+
+    if name is None:
+        rows = overview()
+        show(list(rows[0]), rows, output_format)
+        return
+    architecture = registry.get(name)
+    title = f"{architecture.name}: {architecture.summary} ({architecture.reference})"
+    rows = options_of(architecture)
+    show(["option", "default", *architecture.presets, "of"], rows, output_format, title)

@@ -1,0 +1,154 @@
+"""`lvmdb runs`: what is to be trained, is being trained, was trained."""
+
+from __future__ import annotations
+
+import click
+
+from lvmdb.cli.app import App, Group, format_option, pass_app, show
+from lvmdb.errors import UnknownNameError, UsageError
+
+
+@click.group(cls=Group)
+def runs() -> None:
+    """Runs: one configuration, on one sequence set, with one seed.
+
+    \b
+    Example:
+      lvmdb train --run-id $(lvmdb runs create --architecture lstm --sequences wiki5)
+    """
+
+
+@runs.command()
+@click.option("--architecture", required=True, metavar="A", help="See 'lvmdb architectures'.")
+@click.option("--sequences", required=True, metavar="S", help="A frozen sequence set.")
+@click.option(
+    "--set",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the architecture or of training, or preset=toy|small|full; repeatable.",
+)
+@click.option("--loss", metavar="L", help="mse, cosine or mse+cosine.  [default: mse]")
+@click.option("--seed", default=0, show_default=True, help="Decides weights and order.")
+@pass_app
+def create(
+    app: App,
+    architecture: str,
+    sequences: str,
+    options: tuple[str, ...],
+    loss: str | None,
+    seed: int,
+) -> None:
+    """Plan a run and print its id.
+
+    \b
+    Example:
+      lvmdb runs create --architecture mamba2 --sequences wiki5 --set layers=6 --set epochs=3
+      lvmdb runs create --architecture lstm --sequences wiki5 --loss cosine --set residual=false
+    """
+    from lvmdb.training.plan import plan
+
+    given = _options(options)
+    click.echo(plan(app.database, architecture, sequences, given, loss=loss, seed=seed))
+
+
+@runs.command("list")
+@format_option
+@pass_app
+def list_runs(app: App, output_format: str) -> None:
+    """All runs, newest first.
+
+    \b
+    Example:
+      lvmdb runs list
+    """
+    from lvmdb.reports.named import listing
+
+    show(*listing(app.database, "runs", "list_runs"), output_format)
+
+
+@runs.command("show")
+@click.argument("run_id", type=int)
+@format_option
+@pass_app
+def show_run(app: App, run_id: int, output_format: str) -> None:
+    """All that is known of a run, its error with the traceback included.
+
+    \b
+    Example:
+      lvmdb runs show 7
+    """
+    from lvmdb.reports.named import listing
+
+    columns, rows = listing(app.database, "runs", "show_run", {"run_id": run_id})
+    if not rows:
+        raise UnknownNameError("run", run_id, hint="'lvmdb runs list' shows those that exist")
+    if output_format == "table":
+        pairs = [{"item": column, "value": rows[0][column]} for column in columns]
+        show(["item", "value"], pairs, output_format)
+    else:
+        show(columns, rows, output_format)
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@pass_app
+def cancel(app: App, run_id: int) -> None:
+    """Mark a run as not to be trained.
+
+    \b
+    Example:
+      lvmdb runs cancel 7
+    """
+    from lvmdb.db import runs as rows
+
+    rows.cancel(app.database, run_id)
+    click.echo(f"run {run_id} is cancelled")
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@pass_app
+def retry(app: App, run_id: int) -> None:
+    """Plan a failed or cancelled run again; it goes on from its last checkpoint.
+
+    \b
+    Example:
+      lvmdb runs retry 7
+    """
+    from lvmdb.db import runs as rows
+
+    rows.retry(app.database, run_id)
+    click.echo(f"run {run_id} is planned")
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@click.option("--yes", is_flag=True, help="Without asking.")
+@pass_app
+def delete(app: App, run_id: int, yes: bool) -> None:
+    """Delete a run with its metrics, checkpoints, predictions and evaluations.
+
+    \b
+    Example:
+      lvmdb runs delete 7 --yes
+    """
+    from lvmdb.db import runs as rows
+
+    rows.get(app.database, run_id)
+    if not yes:
+        click.confirm(f"Delete run {run_id} and all that it measured?", abort=True, err=True)
+    rows.remove(app.database, run_id)
+    click.echo(f"run {run_id} is deleted")
+
+
+def _options(given: tuple[str, ...]) -> dict[str, object]:
+    options: dict[str, object] = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--set takes key=value, not '{item}'")
+        if name in options:
+            raise UsageError(f"--set {name} is given twice")
+        options[name] = value
+    return options

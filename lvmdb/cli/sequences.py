@@ -1,0 +1,186 @@
+"""`lvmdb sequences`: what is trained on, validated on and tested on."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lvmdb.cli.app import App, Group, dataset_option, format_option, pass_app, show
+from lvmdb.errors import UsageError
+
+if TYPE_CHECKING:
+    from lvmdb.sequences.sets import SequenceSet
+
+
+@click.group(cls=Group)
+def sequences() -> None:
+    """Sequence sets: windows over a dataset, split by article.
+
+    \b
+    Example:
+      lvmdb sequences create wiki5 --dataset wiki --context 5
+    """
+
+
+@sequences.command()
+@click.argument("name")
+@dataset_option
+@click.option("--context", default=5, show_default=True, metavar="N", help="Concepts in a context.")
+@click.option("--stride", default=1, show_default=True, metavar="N", help="Step between windows.")
+@click.option(
+    "--split", default="80/10/10", show_default=True, metavar="A/B/C", help="Train, val, test."
+)
+@click.option("--seed", default=0, show_default=True, help="Decides which article goes where.")
+@click.option(
+    "--scope",
+    type=click.Choice(["article", "corpus"]),
+    default="article",
+    show_default=True,
+    help="corpus lets windows cross articles: only to reproduce old numbers.",
+)
+@click.option("--max-concepts", type=int, metavar="N", help="A seeded sample of whole articles.")
+@click.option("--draft", is_flag=True, help="Do not freeze yet.")
+@pass_app
+def create(
+    app: App,
+    name: str,
+    dataset: str | None,
+    context: int,
+    stride: int,
+    split: str,
+    seed: int,
+    scope: str,
+    max_concepts: int | None,
+    draft: bool,
+) -> None:
+    """Make a sequence set and freeze it.
+
+    \b
+    Example:
+      lvmdb sequences create wiki5 --dataset wiki --context 5
+      lvmdb sequences create wiki10k --dataset wiki --max-concepts 10000
+    """
+    from lvmdb.sequences import sets
+
+    spec = sets.SequenceSpec(
+        name=name,
+        dataset=app.dataset(dataset),
+        context_len=context,
+        stride=stride,
+        fractions=_fractions(split),
+        seed=seed,
+        scope=scope,
+        max_concepts=max_concepts,
+    )
+    _describe(sets.create(app.database, spec, freeze_it=not draft))
+
+
+@sequences.command()
+@click.argument("name")
+@pass_app
+def freeze(app: App, name: str) -> None:
+    """Count and fingerprint a draft; from then on it cannot change.
+
+    \b
+    Example:
+      lvmdb sequences freeze wiki5
+    """
+    from lvmdb.sequences import sets
+
+    _describe(sets.freeze(app.database, name))
+
+
+@sequences.command("list")
+@format_option
+@pass_app
+def list_sets(app: App, output_format: str) -> None:
+    """All sequence sets with their counts.
+
+    \b
+    Example:
+      lvmdb sequences list --format json
+    """
+    from lvmdb.reports.named import listing
+
+    show(*listing(app.database, "sequences", "list_sets"), output_format)
+
+
+@sequences.command("show")
+@click.argument("name")
+@format_option
+@pass_app
+def show_set(app: App, name: str, output_format: str) -> None:
+    """One sequence set.
+
+    \b
+    Example:
+      lvmdb sequences show wiki5
+    """
+    from lvmdb.reports.named import listing
+    from lvmdb.sequences import sets
+
+    sets.get(app.database, name)
+    columns, rows = listing(app.database, "sequences", "list_sets")
+    show(columns, [row for row in rows if row["name"] == name], output_format)
+
+
+@sequences.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@pass_app
+def export(app: App, name: str, file: Path) -> None:
+    """Write contexts, targets and masks of each split to FILE (NPZ).
+
+    \b
+    Example:
+      lvmdb sequences export wiki5 wiki5.npz
+    """
+    from lvmdb.sequences import sets
+    from lvmdb.sequences.export import export_sequences
+
+    chosen = sets.get(app.database, name)
+    counts = export_sequences(app.database, chosen, file, progress=app.progress)
+    shown = ", ".join(f"{split} {count}" for split, count in counts.items())
+    click.echo(f"wrote {file}: {shown} windows")
+
+
+@sequences.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Without asking.")
+@pass_app
+def delete(app: App, name: str, yes: bool) -> None:
+    """Delete a sequence set that no run rests on.
+
+    \b
+    Example:
+      lvmdb sequences delete wiki5 --yes
+    """
+    from lvmdb.sequences import sets
+
+    sets.get(app.database, name)
+    if not yes:
+        click.confirm(f"Delete sequence set {name}?", abort=True, err=True)
+    sets.remove(app.database, name)
+    click.echo(f"deleted {name}")
+
+
+def _fractions(split: str) -> tuple[Decimal, Decimal, Decimal]:
+    try:
+        train, val, test = (Decimal(part) / 100 for part in split.split("/"))
+    except (ValueError, InvalidOperation):
+        raise UsageError(f"--split is three shares as in 80/10/10, not '{split}'") from None
+    return train, val, test
+
+
+def _describe(found: SequenceSet) -> None:
+    if found.fingerprint is None:
+        click.echo(f"{found.name}: a draft; 'lvmdb sequences freeze {found.name}' makes it usable")
+        return
+    windows = ", ".join(f"{split} {count}" for split, count in found.windows.items())
+    click.echo(
+        f"{found.name}: {found.articles} articles, {found.concepts} concepts, windows {windows}; "
+        f"fingerprint {found.fingerprint.hex()[:16]}"
+    )
