@@ -81,9 +81,7 @@ class MissingDependencyError(LvmdbError):
     """An optional package is not installed; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package '{package}': pip install 'lvmdb[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs the package '{package}': pip install 'lvmdb[{extra}]'")
 
 
 class InputError(LvmdbError):

@@ -109,3 +109,11 @@ def load(connection: Connection, run_id: int, kind: str) -> Checkpoint | None:
             f"the {kind} checkpoint of run {run_id} is damaged: its SHA-256 is not the one written"
         )
     return found
+
+
+def checkpoint_sha256(connection: Connection, run_id: int, kind: str) -> bytes | None:
+    """The hash of a run's checkpoint of this kind; None if it has none."""
+    found = connection.execute(
+        select(checkpoint.c.sha256).where(checkpoint.c.run_id == run_id, checkpoint.c.kind == kind)
+    ).scalar_one_or_none()
+    return None if found is None else bytes(found)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select
 
 from lvmdb.db import bulk, runs
+from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
 from lvmdb.db.schema.runs import evaluation, prediction
@@ -109,6 +110,22 @@ class Evaluator:
             + ", ".join(f"{name} {value:.4f}" for name, (value, _) in found.metrics.items())
         )
         return found
+
+    def done(self, run_id: int, split: str = "test") -> bool:
+        """Whether the run's present weights have been evaluated on the split by every metric."""
+        with self._db.connect() as connection:
+            best = checkpoint_sha256(connection, run_id, "best")
+            rows = connection.execute(
+                select(evaluation.c.metric, evaluation.c.version).where(
+                    evaluation.c.run_id == run_id,
+                    evaluation.c.split == split,
+                    evaluation.c.pool == POOL,
+                    evaluation.c.checkpoint_sha256 == best,
+                )
+            ).all()
+        return {(row.metric, row.version) for row in rows} >= {
+            (name, metric.version) for name, metric in METRICS.items()
+        }
 
     def _pool(self, dataset: str) -> tuple[Pool, NDArray[np.int64]]:
         if dataset not in self._pools:

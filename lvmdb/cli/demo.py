@@ -1,0 +1,155 @@
+"""`lvmdb demo`: the whole main job, from nothing to a leaderboard and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lvmdb.cli.app import App, Command, pass_app, show
+from lvmdb.errors import CorpusError
+
+if TYPE_CHECKING:
+    from lvmdb.db.engine import Database
+
+DATASET = "python-docs"
+SEQUENCES = "python-docs-5"
+MODELS: dict[str, dict[str, object]] = {
+    "lstm": {"dropout": 0.2},
+    "mamba2": {"preset": "toy", "dropout": 0.2},
+}
+"""Small models, a little regularised: the corpus has about a thousand windows."""
+
+NEXT_STEPS = """
+Three queries to try ('lvmdb db psql' opens psql on this database):
+
+  lvmdb report predictions --run-id {run_id}
+      what the run predicted best and worst, in words
+
+  lvmdb db psql -- -c "SELECT split, count(*) FROM training_sequence GROUP BY split"
+      the training examples, as the view defines them
+
+  lvmdb db psql -- -c "SELECT architecture, cosine, cosine_gain, best_baseline_by_cosine
+                       FROM run_leaderboard ORDER BY cosine DESC"
+      every run beside the best baseline
+
+The learning curves are in {picture}"""
+
+
+@click.command(cls=Command)
+@click.option(
+    "--articles",
+    default=60,
+    show_default=True,
+    type=click.IntRange(10),
+    metavar="N",
+    help="How many of the longest topics.",
+)
+@click.option(
+    "--encoder",
+    default="sentence-transformers/all-mpnet-base-v2",
+    show_default=True,
+    metavar="E",
+    help="Another sentence encoder of 768 dimensions, by name or folder.",
+)
+@click.option(
+    "--epochs", default=10, show_default=True, type=click.IntRange(1), help="Of each model."
+)
+@pass_app
+def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
+    """The whole main job on a small real corpus: CPython's own language reference.
+
+    Starts the embedded server, migrates, ingests and encodes, makes a sequence set, runs the
+    baselines, trains an LSTM and a Mamba-2, evaluates all, prints the leaderboard and draws the
+    learning curves. A second call goes on from what is there.
+
+    \b
+    Example:
+      lvmdb demo
+      lvmdb demo --articles 20 --epochs 3
+    """
+    from lvmdb.db.migrate import upgrade
+    from lvmdb.evaluation.evaluate import Evaluator
+    from lvmdb.reports.files import draw_learning_curves
+    from lvmdb.reports.named import run_report
+    from lvmdb.training.train import train
+
+    say = app.progress.say
+    database = app.connect()
+    before, after = upgrade(database)
+    say(f"1/7 database at revision {after}" + ("" if before == after else ", just migrated"))
+    _ingest(app, database, articles, encoder)
+    sequences = _sequences(app, database)
+    run_ids = _plan(database, sequences, epochs)
+    say(f"4/7 training {len(run_ids)} runs: baselines first")
+    for run_id in run_ids:
+        train(database, run_id, progress=app.progress)
+    say("5/7 evaluating on the test split: every truth is ranked among all concepts")
+    evaluator = Evaluator(database, progress=app.progress)
+    for run_id in run_ids:
+        if not evaluator.done(run_id):
+            evaluator.evaluate(run_id)
+    say("6/7 the leaderboard, from SQL ('lvmdb report leaderboard --show-sql')")
+    answer = run_report(database, "leaderboard")
+    rows = [row for row in answer.rows if row["sequence_set"] == sequences]
+    # What is the same in every row is said once, above the table.
+    shared = {"sequence_set", "split", "queries", "pool", "stamps", "seed"}
+    title = f"{sequences}, split test: {rows[0]['queries']} windows, {rows[0]['pool']} candidates"
+    show([column for column in answer.columns if column not in shared], rows, "table", title)
+    picture = app.settings.home / "pictures" / "learning_curves.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    draw_learning_curves(database, picture)
+    say(f"7/7 learning curves: {picture}")
+    click.echo(NEXT_STEPS.format(run_id=run_ids[-1], picture=picture))
+
+
+def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
+    from lvmdb.corpus import encoders
+    from lvmdb.corpus.chunker import get_chunker
+    from lvmdb.corpus.ingest import IngestPlan, ingest
+    from lvmdb.corpus.readers import get_reader
+
+    app.progress.say(f"2/7 ingesting CPython's language reference, encoded by {encoder}")
+    plan = IngestPlan(
+        dataset=DATASET,
+        reader_name="python-docs",
+        reader=get_reader("python-docs"),
+        source="-",
+        chunker=get_chunker("sentence"),
+        encoder=encoder,
+        load_encoder=lambda: encoders.load(app.settings, encoder, progress=app.progress),
+        limit=articles,
+    )
+    stored, failed = ingest(database, plan, progress=app.progress)
+    if failed:
+        raise CorpusError(f"{failed} articles failed: 'lvmdb ingest errors' says why")
+    app.progress.say(
+        f"    {stored.added} articles added with {stored.concepts} concepts, "
+        f"{stored.unchanged} were there"
+    )
+
+
+def _sequences(app: App, database: Database) -> str:
+    """The demo's sequence set; another corpus than the one it was frozen on gets another set."""
+    from lvmdb.errors import UnknownNameError
+    from lvmdb.sequences import sets
+
+    try:
+        found = sets.get(database, SEQUENCES)
+    except UnknownNameError:
+        found = sets.create(database, sets.SequenceSpec(SEQUENCES, DATASET))
+    windows = ", ".join(f"{split} {count}" for split, count in found.windows.items())
+    app.progress.say(f"3/7 sequence set {found.name}: {windows} windows, split by article")
+    return found.name
+
+
+def _plan(database: Database, sequences: str, epochs: int) -> list[int]:
+    from lvmdb.models import registry
+    from lvmdb.training.plan import plan
+
+    wanted: list[tuple[str, dict[str, object]]] = [
+        (name, {}) for name in registry.names(trained=False)
+    ]
+    wanted += [(name, {**options, "epochs": epochs}) for name, options in MODELS.items()]
+    return [plan(database, name, sequences, options, reuse=True) for name, options in wanted]
