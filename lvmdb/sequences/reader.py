@@ -56,7 +56,7 @@ def read_blocks(
             while filled < len(block):
                 rows = spare or cursor.fetchmany(fetch_rows)
                 if not rows:
-                    raise _changed()
+                    raise changed()
                 rows, spare = rows[: len(block) - filled], rows[len(block) - filled :]
                 places, seqs, sent = zip(*rows, strict=True)
                 end = filled + len(rows)
@@ -64,15 +64,16 @@ def read_blocks(
                     np.array_equal(places, place[filled:end])
                     and np.array_equal(seqs, seq[filled:end])
                 ):
-                    raise _changed()
+                    raise changed()
                 block[filled:end] = parsed_vectors(sent, DIMENSION)
                 filled = end
             yield block
         if spare or cursor.fetchone() is not None:
-            raise _changed()
+            raise changed()
 
 
-def _changed() -> SequenceError:
+def changed() -> SequenceError:
+    """What to say when the data is not what the set counted."""
     return SequenceError(
         "the database holds other concepts, or in another order, than the sequence set counted: "
         "run 'lvmdb verify', then create a new set"

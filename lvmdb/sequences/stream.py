@@ -23,7 +23,7 @@ from lvmdb.db.engine import Database, translated_errors
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION, SPLITS
 from lvmdb.sequences.batch import SequenceBatch
-from lvmdb.sequences.reader import FETCH_ROWS, read_blocks
+from lvmdb.sequences.reader import FETCH_ROWS, changed, read_blocks
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.windows import (
     Articles,
@@ -107,9 +107,10 @@ class SequenceStream:
             DatabaseError: the server went away.
         """
         rest: list[_Slice] = []
-        held = 0
+        held = given = 0
         with closing(_ahead(self.blocks())) as blocks:
             for block in blocks:
+                given += len(block.windows)
                 start = 0
                 while start < len(block.windows):
                     end = min(start + self.options.batch_size - held, len(block.windows))
@@ -123,6 +124,8 @@ class SequenceStream:
                 rest = [part.detached(self.sequences.context_len) for part in rest]
         if rest:
             yield self._batch(rest)
+        if given != self.windows:
+            raise changed()
 
     def blocks(self) -> Generator[Block]:
         """The blocks that the batches are cut from, read in the calling thread."""
