@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -54,7 +54,7 @@ def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tu
     """Read, cut, encode and store; what is there already is neither encoded nor written again.
 
     The source is read once before anything is written, so that a broken file leaves the database
-    as it was.
+    as it was, and the concepts that there are to encode are counted.
 
     Returns:
         What became of the articles, and how many of them failed (see `lvmdb ingest errors`).
@@ -64,7 +64,7 @@ def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tu
         CorpusError: the dataset has another encoder.
         EncoderError: the encoder is missing, or is not what its name says.
     """
-    total = sum(1 for _ in plan.reader(plan.source, limit=plan.limit))
+    concepts = _survey(db, plan)
     with db.begin() as connection:
         ensure_dataset(connection, plan.dataset, None)
     options: dict[str, Any] = {
@@ -73,18 +73,37 @@ def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tu
         "encoder": plan.encoder,
         "limit": plan.limit,
     }
-    worker = _Worker(db, plan, progress)
+    worker = _Worker(db, plan)
     with job(db, plan.dataset, plan.reader_name, plan.source, options) as (running, outcome):
         articles = iter(plan.reader(plan.source, limit=plan.limit))
-        with progress.task("ingesting", total, "articles") as advance:
+        with progress.task("ingesting", concepts, "concepts") as advance:
             while group := _timed_group(running, articles):
                 worker.process(group, running, outcome, advance)
     return outcome, running.errors
 
 
+def _survey(db: Database, plan: IngestPlan) -> int:
+    """How many concepts the articles have that are new or changed."""
+    articles = iter(plan.reader(plan.source, limit=plan.limit))
+    concepts = 0
+    while group := list(islice(articles, GROUP)):
+        todo = _todo(db, plan, group)
+        concepts += sum(len(plan.chunker.chunk(article.text)) for article, _ in todo)
+    return concepts
+
+
+def _todo(
+    db: Database, plan: IngestPlan, group: Sequence[RawArticle]
+) -> list[tuple[RawArticle, bytes]]:
+    """The articles of a group that are new or changed, with their content hashes."""
+    known = known_hashes(db, plan.dataset, [article.source_key for article in group])
+    hashed = [(article, plan.hash_of(article)) for article in group]
+    return [(a, digest) for a, digest in hashed if known.get(a.source_key) != digest]
+
+
 class _Worker:
-    def __init__(self, db: Database, plan: IngestPlan, progress: Progress) -> None:
-        self._db, self._plan, self._progress = db, plan, progress
+    def __init__(self, db: Database, plan: IngestPlan) -> None:
+        self._db, self._plan = db, plan
         self._loaded: SentenceEncoder | None = None
         self._encoder_id: int | None = None
 
@@ -92,30 +111,27 @@ class _Worker:
         self, group: list[RawArticle], running: Job, outcome: Stored, advance: Advance
     ) -> None:
         """Store what is new or changed of a group of articles."""
-        hashes = {article.source_key: self._plan.hash_of(article) for article in group}
-        known = known_hashes(self._db, self._plan.dataset, list(hashes))
-        todo = [a for a in group if known.get(a.source_key) != hashes[a.source_key]]
+        todo = _todo(self._db, self._plan, group)
         outcome.unchanged += len(group) - len(todo)
-        advance(len(group) - len(todo))
-        if not todo:
-            return
         with running.timed("chunk", len(todo)):
-            chunked = [self._chunk(article) for article in todo]
-        for article in chunked:
+            chunked = [(self._chunk(article), digest) for article, digest in todo]
+        for article, _ in chunked:
             if not article.texts:
                 running.error("chunk", "nothing is left of its text", article.source_key)
-                advance(1)
-        chunked = [article for article in chunked if article.texts]
-        if self._plan.encoder is not None and chunked:
-            chunked = list(self._encode(chunked, running))
-        for article in chunked:
+        chunked = [(article, digest) for article, digest in chunked if article.texts]
+        if not chunked:
+            return
+        articles, hashes = zip(*chunked, strict=True)
+        if self._plan.encoder is not None:
+            articles = tuple(self._encode(articles, running, advance))
+        for article, digest in zip(articles, hashes, strict=True):
             with running.timed("store", len(article.texts)), self._db.begin() as connection:
-                digest = hashes[article.source_key]
-                plan = self._plan
-                stored = store(connection, plan.dataset, self._encoder_id, [article], [digest])
+                dataset = self._plan.dataset
+                stored = store(connection, dataset, self._encoder_id, [article], [digest])
             running.refuse(stored)
             outcome += stored
-            advance(1)
+            if self._plan.encoder is None:
+                advance(len(article.texts))
 
     def _chunk(self, article: RawArticle) -> ChunkedArticle:
         return ChunkedArticle(
@@ -126,11 +142,13 @@ class _Worker:
             source=f"{self._plan.source}: article {article.source_key}",
         )
 
-    def _encode(self, articles: list[ChunkedArticle], running: Job) -> Iterator[ChunkedArticle]:
+    def _encode(
+        self, articles: Sequence[ChunkedArticle], running: Job, advance: Advance
+    ) -> Iterator[ChunkedArticle]:
         encoder = self._encoder(running)
         texts = [text for article in articles for text in article.texts]
         with running.timed("encode", len(texts)):
-            vectors = encoder.encode(texts)
+            vectors = encoder.encode(texts, advance)
         start = 0
         for article in articles:
             end = start + len(article.texts)
