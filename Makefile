@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-# Extra flags for pip, e.g. PIP_FLAGS="--index-url https://download.pytorch.org/whl/cpu" for torch alone.
+# Flags for the installation of torch, e.g. --extra-index-url https://download.pytorch.org/whl/cpu
 TORCH_FLAGS ?=
 
 BIN := $(VENV)/bin
