@@ -17,9 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progre
 demo: $(VENV)/.demo
 	$(BIN)/lvmdb demo $(ARGS)
 
-# Idle OpenMP threads must not spin while another process needs the cores.
+# A process a core: their OpenMP threads would only wait for each other.
 test: $(VENV)/.dev
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
