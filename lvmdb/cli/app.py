@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -111,6 +113,27 @@ class App:
                 else "there is no dataset yet: 'lvmdb ingest run' or 'lvmdb import vectors'"
             )
         return str(names[0])
+
+
+class OutputFile(click.Path):
+    """A file to be written beside its place and renamed: what it would replace is a file."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """The path; devices, pipes and folders are refused."""
+        path = Path(super().convert(value, param, ctx))
+        if path.exists() and not path.is_file():
+            self.fail(f"'{path}' is not an ordinary file.", param, ctx)
+        return path
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

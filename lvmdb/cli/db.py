@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lvmdb.cli.app import App, Group, format_option, pass_app, show
+from lvmdb.cli.app import App, Group, OutputFile, format_option, pass_app, show
 from lvmdb.errors import DatabaseError, InputError
 
 
@@ -92,7 +92,7 @@ def psql(app: App, arguments: tuple[str, ...]) -> None:
 
 
 @db.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutputFile())
 @pass_app
 def dump(app: App, file: Path) -> None:
     """Write the whole database to FILE, in pg_dump's custom format.
@@ -101,6 +101,8 @@ def dump(app: App, file: Path) -> None:
     Example:
       lvmdb db dump lvmdb.dump
     """
+    if not file.parent.is_dir():
+        raise InputError(f"cannot write {file}: there is no folder {file.parent}")
     database = app.connect()
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:

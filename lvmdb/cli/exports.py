@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lvmdb.cli.app import App, Group, dataset_option, pass_app
+from lvmdb.cli.app import App, Group, OutputFile, dataset_option, pass_app
 
 
 @click.group(cls=Group)
@@ -20,7 +20,7 @@ def exports() -> None:
 
 
 @exports.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutputFile())
 @dataset_option
 @pass_app
 def concepts(app: App, file: Path, dataset: str | None) -> None:

@@ -64,9 +64,8 @@ def main() -> None:
     """Run the program; every error that a user can meet ends in one line and an exit code."""
     app = App()
     try:
-        cli(obj=app, standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # What a command ends with, psql's exit code for one, is handed back here.
+        sys.exit(cli(obj=app, standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -76,6 +75,10 @@ def main() -> None:
         if app.verbose:
             traceback.print_exception(error)
         _fail(str(error), error.exit_code)
+    except UnicodeEncodeError as error:
+        if app.verbose:
+            traceback.print_exception(error)
+        _fail(f"not UTF-8: {error.object!a}", 1)
     except BrokenPipeError:
         # The reader of a pipe has seen enough; the interpreter must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lvmdb.cli.app import App, Command, pass_app
+from lvmdb.cli.app import App, Command, OutputFile, pass_app
 from lvmdb.errors import UsageError
 
 
@@ -21,7 +21,7 @@ from lvmdb.errors import UsageError
     show_default=True,
     help="png is for learning_curve.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file.")
+@click.option("--output", type=OutputFile(), help="A file.")
 @click.option("--show-sql", is_flag=True, help="Print the query instead of its answer.")
 @pass_app
 def report(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lvmdb.cli.app import App, Group, dataset_option, format_option, pass_app, show
+from lvmdb.cli.app import (
+    App,
+    Group,
+    OutputFile,
+    dataset_option,
+    format_option,
+    pass_app,
+    show,
+)
 from lvmdb.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +137,7 @@ def show_set(app: App, name: str, output_format: str) -> None:
 
 @sequences.command()
 @click.argument("name")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutputFile())
 @pass_app
 def export(app: App, name: str, file: Path) -> None:
     """Write contexts, targets and masks of each split to FILE (NPZ).
@@ -169,7 +177,8 @@ def delete(app: App, name: str, yes: bool) -> None:
 
 def _fractions(split: str) -> tuple[Decimal, Decimal, Decimal]:
     try:
-        train, val, test = (Decimal(part) / 100 for part in split.split("/"))
+        shares = [Decimal(part) / 100 for part in split.split("/")]
+        train, val, test = (share for share in shares if share.is_finite())
     except (ValueError, InvalidOperation):
         raise UsageError(f"--split is three shares as in 80/10/10, not '{split}'") from None
     return train, val, test
