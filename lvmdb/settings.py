@@ -100,12 +100,12 @@ def _shown(name: str, value: object) -> str | None:
         return None
     if name in SECRETS:
         return "(set)"
-    if name == "dsn":
+    if name in ("dsn", "llm_url"):
         return redact(str(value))
     return str(value)
 
 
 def redact(dsn: str) -> str:
     """A connection string without its password."""
-    dsn = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", dsn)
-    return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", dsn)
+    dsn = re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", dsn)
+    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)+)", r"\1***", dsn)
