@@ -1,10 +1,13 @@
 """A prediction as a learnt weighting of the context, plus what a model adds to it.
 
-    prediction = sum_l w_l context_l + f(context)
+    prediction = sum_l w_l context_l + f(context) / sqrt(output_dim)
 
 Concepts that follow each other are alike, so a weighted mean of the context predicts well, and a
 model without it spends its training on learning to copy. `f` starts at zero: training begins at
-the weighting.
+the weighting. It answers in units of a unit vector's standard deviation per dimension: without the
+division, the first steps of Adam, each of the same size for every weight, throw the prediction
+several times its own length away from the weighting (measured: Mamba-2 on a thousand windows then
+ended at a test cosine of .458, with it at .509).
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ def ramp(context_len: int) -> Tensor:
 
 
 class LagResidual(LatentModel):
-    """`sum_l w_l context_l + f(context)`, `(batch, time, input_dim) -> (batch, output_dim)`.
+    """`sum_l w_l context_l + f(context) / sqrt(output_dim)`.
+
+    From `(batch, time, input_dim)` to `(batch, output_dim)`.
 
     Padding has weight zero, and the weights of the concepts that are there are scaled up to make
     good for it. A context shorter than `context_len` counts as padded on the left.
@@ -51,7 +56,7 @@ class LagResidual(LatentModel):
 
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
         added: Tensor = self.body(context, mask)
-        return self.weighted(context, mask) + added
+        return self.weighted(context, mask) + added * self.output_dim**-0.5
 
     def weighted(self, context: Tensor, mask: Tensor) -> Tensor:
         """The weighting alone, `(batch, output_dim)`; zero where nothing is there."""
