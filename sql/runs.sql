@@ -76,3 +76,19 @@ FROM experiment_run r
 JOIN sequence_set s USING (sequence_set_id)
 LEFT JOIN checkpoint c ON c.run_id = r.run_id AND c.kind = 'best'
 WHERE r.run_id = :run_id;
+
+-- name: best_baseline_loss
+-- The lowest validation loss among the baselines of the data that these runs share; nothing where
+-- they share neither data nor loss. A baseline's term is the same number as a model's loss.
+WITH chosen AS (
+    SELECT DISTINCT sequence_set_id, loss FROM experiment_run
+    WHERE run_id = ANY (:run_ids ::bigint[])
+)
+SELECT r.architecture, m.value
+FROM chosen c
+JOIN experiment_run r ON r.sequence_set_id = c.sequence_set_id AND r.kind = 'baseline'
+JOIN run_metric m ON m.run_id = r.run_id AND m.split = 'val'
+    AND m.name = CASE c.loss WHEN 'mse' THEN 'mse_sum' WHEN 'cosine' THEN 'cosine_distance' END
+WHERE (SELECT count(*) FROM chosen) = 1
+ORDER BY m.value
+LIMIT 1;

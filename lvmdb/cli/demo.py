@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +53,12 @@ The learning curves are in {picture}"""
     help="Another sentence encoder of 768 dimensions, by name or folder.",
 )
 @click.option(
-    "--epochs", default=10, show_default=True, type=click.IntRange(1), help="Of each model."
+    "--epochs",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of each model.",
 )
 @pass_app
 def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
@@ -99,7 +103,8 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
     show([column for column in answer.columns if column not in shared], rows, "table", title)
     picture = app.settings.home / "pictures" / "learning_curves.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    draw_learning_curves(database, picture)
+    curves = run_report(database, "learning_curve").rows
+    draw_learning_curves(database, picture, [row for row in curves if row["run_id"] in run_ids])
     say(f"7/7 learning curves: {picture}")
     click.echo(NEXT_STEPS.format(run_id=run_ids[-1], picture=picture))
 
@@ -131,7 +136,7 @@ def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
 
 
 def _sequences(app: App, database: Database) -> str:
-    """The demo's sequence set; another corpus than the one it was frozen on gets another set."""
+    """The demo's sequence set, frozen by the first call."""
     from lvmdb.errors import UnknownNameError
     from lvmdb.sequences import sets
 

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
 from lvmdb.errors import InputError, RunError
-from lvmdb.reports.named import Report, run_report
+from lvmdb.reports.named import Report
 from lvmdb.reports.plots import learning_curves
-from lvmdb.reports.render import render
+from lvmdb.reports.render import Rows, render
 
 SPLIT_NAMES = {"val": "validation"}
 
@@ -25,7 +26,7 @@ def write(db: Database, answer: Report, output_format: str, path: Path | None) -
     """
     if output_format == "png":
         assert path is not None
-        draw_learning_curves(db, path, answer)
+        draw_learning_curves(db, path, answer.rows)
         return
     if path is None:
         render(answer.columns, answer.rows, output_format, sys.stdout)
@@ -42,18 +43,32 @@ def write(db: Database, answer: Report, output_format: str, path: Path | None) -
         draft.unlink(missing_ok=True)
 
 
-def draw_learning_curves(db: Database, path: Path, answer: Report | None = None) -> None:
-    """The cosine of every model's epochs, with the best baseline as a line.
+def draw_learning_curves(db: Database, path: Path, rows: Rows) -> None:
+    """Train and validation loss of every epoch, the best baseline's as a line where it compares.
+
+    Args:
+        db: the database.
+        path: of the picture.
+        rows: of the report `learning_curve`.
 
     Raises:
         RunError: no model has finished an epoch.
     """
-    answer = answer or run_report(db, "learning_curve")
-    rows = [
-        {**row, "split": SPLIT_NAMES.get(row["split"], row["split"])}
-        for row in answer.rows
+    drawn = [
+        {**row, "split": SPLIT_NAMES.get(str(row["split"]), row["split"])}
+        for row in rows
         if row["name"] == "loss"
     ]
-    if not rows:
+    if not drawn:
         raise RunError("no model has finished an epoch yet: there is no curve to draw")
-    learning_curves(rows, path)
+    run_ids = sorted({row["run_id"] for row in rows}, key=str)
+    with db.connect() as connection:
+        best = connection.execute(
+            query("runs", "best_baseline_loss"), {"run_ids": run_ids}
+        ).one_or_none()
+    learning_curves(
+        drawn,
+        path,
+        reference=None if best is None else float(best.value),
+        reference_label=None if best is None else f"best baseline: {best.architecture}",
+    )

@@ -128,9 +128,15 @@ def _fit(
         validation = SequenceStream(db, sequences, "val", StreamOptions(batch_size=BASELINE_BATCH))
         for batch in validation:
             prediction = baseline.predict(batch)
-            cosine = 1.0 - losses.cosine_distance(prediction, batch.target)
+            distance = losses.cosine_distance(prediction, batch.target)
             averages.add(
-                {"mse": losses.mse_mean(prediction, batch.target), "cosine": cosine}, len(batch)
+                {
+                    "mse": losses.mse_mean(prediction, batch.target),
+                    "mse_sum": losses.mse_sum(prediction, batch.target),
+                    "cosine_distance": distance,
+                    "cosine": 1.0 - distance,
+                },
+                len(batch),
             )
         means = averages.means() if averages.windows else {}
         saved = Checkpoint(
