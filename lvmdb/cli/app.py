@@ -130,7 +130,8 @@ class OutputFile(click.Path):
         ctx: click.Context | None,
     ) -> Path:
         """The path; devices, pipes and folders are refused."""
-        path = Path(super().convert(value, param, ctx))
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path), "as path_type says"
         if path.exists() and not path.is_file():
             self.fail(f"'{path}' is not an ordinary file.", param, ctx)
         return path
