@@ -106,6 +106,9 @@ def _shown(name: str, value: object) -> str | None:
 
 
 def redact(dsn: str) -> str:
-    """A connection string without its password."""
-    dsn = re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", dsn)
-    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)+)", r"\1***", dsn)
+    """A connection string, as a URI or as `key=value` pairs, without its password."""
+    if re.match(r"\w+://", dsn):
+        dsn = re.sub(r"^(\w+://[^:/@]*):[^/]*@", r"\1:***@", dsn)
+        return re.sub(r"(password=)[^&]*", r"\1***", dsn)
+    value = r"'(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)+"
+    return re.sub(rf"(password\s*=\s*)(?:{value})", r"\1***", dsn, flags=re.DOTALL)
