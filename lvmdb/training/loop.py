@@ -146,16 +146,19 @@ class Trainer:
                 self.state.step += 1
                 averages.add(values, len(batch))
                 if self.state.step % STEP_LOSS_EVERY == 0:
-                    value = self._finite(float(values["loss"]))
+                    value = self._finite("training", float(values["loss"]))
                     metrics.append(Metric("step_loss", "train", self.state.step, epoch, value))
                 advance(len(batch))
         metrics.append(Metric("lr", "train", self.state.step, epoch, rate))
         for name, value in averages.means().items():
-            metrics.append(Metric(name, "train", self.state.step, epoch, self._finite(value)))
+            value = self._finite("training", value)
+            metrics.append(Metric(name, "train", self.state.step, epoch, value))
         return metrics
 
     def _validate(self) -> dict[str, float]:
-        return validation_metrics(self._model, self._stepper.loss, self._validation)
+        measured = validation_metrics(self._model, self._stepper.loss, self._validation)
+        self._finite("validation", measured["loss"])
+        return measured
 
     def _resume(self) -> None:
         with self._db.begin() as connection:
@@ -195,10 +198,10 @@ class Trainer:
             return True
         return False
 
-    def _finite(self, value: float) -> float:
+    def _finite(self, which: str, value: float) -> float:
         if not math.isfinite(value):
             raise RunError(
-                f"the training loss of run {self._run.run_id} became {value} at step "
+                f"the {which} loss of run {self._run.run_id} became {value} at step "
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )
         return value

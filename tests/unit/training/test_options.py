@@ -1,0 +1,97 @@
+"""Options of model and training, from a command line to a run's row and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lvmdb.errors import ModelError, UnknownNameError
+from lvmdb.models import registry
+from lvmdb.models.config import LSTMConfig
+from lvmdb.training import options
+from lvmdb.training.options import TrainingOptions
+
+LSTM = registry.get("lstm")
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    model, training = options.resolve(LSTM, {}, context_len=5)
+    assert model == LSTMConfig(hidden=512, layers=2, residual=True)
+    assert training == TrainingOptions()
+    assert (training.epochs, training.batch_size, training.lr) == (10, 64, 1e-3)
+
+
+def test_one_mapping_is_parted_between_model_and_training() -> None:
+    given = {"hidden": "256", "epochs": "3", "residual": "false", "lr": "1e-4", "dropout": 0.1}
+    model, training = options.resolve(LSTM, given, context_len=7)
+    assert model == LSTMConfig(hidden=256, residual=False, dropout=0.1, context_len=7)
+    assert training == TrainingOptions(epochs=3, lr=1e-4)
+
+
+def test_a_preset_is_a_start() -> None:
+    model, _ = options.resolve(LSTM, {"preset": "full", "layers": "3"}, context_len=5)
+    assert model == LSTMConfig(hidden=1024, layers=3)
+    with pytest.raises(UnknownNameError, match=r"unknown preset 'tiny'.*full, small, toy"):
+        options.resolve(LSTM, {"preset": "tiny"}, context_len=5)
+
+
+@pytest.mark.parametrize("name", ["hiden", "context_len", "input_dim", "output_dim", "d_model"])
+def test_an_unknown_option_lists_the_known(name: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        options.resolve(LSTM, {name: 1}, context_len=5)
+    message = str(caught.value)
+    assert f"unknown option of lstm '{name}'" in message
+    for known in ("hidden", "layers", "residual", "epochs", "lr", "warmup", "clip", "preset"):
+        assert known in message.split("known: ")[1]
+    assert "context_len" not in message.split("known: ")[1]
+
+
+def test_a_baseline_has_no_options_of_training() -> None:
+    ridge = registry.get("ridge")
+    model, training = options.resolve(ridge, {"strengths": "1,2"}, context_len=5)
+    assert training is None
+    assert options.to_row(model, training)["strengths"] == [1.0, 2.0]
+    with pytest.raises(UnknownNameError, match="unknown option of ridge 'epochs'"):
+        options.resolve(ridge, {"epochs": "3"}, context_len=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("epochs", 0, "epochs must be at least 1"),
+        ("epochs", "2.5", "epochs must be a whole number"),
+        ("batch_size", 0, "batch_size must be at least 1"),
+        ("buffer_size", 0, "buffer_size must be at least 1"),
+        ("patience", -1, "patience must be at least 0"),
+        ("lr", 0, "lr must be above 0 and below 1"),
+        ("lr", 1, "lr must be above 0 and below 1"),
+        ("lr", "nan", "lr must be above 0 and below 1"),
+        ("lr", "fast", "lr must be a number"),
+        ("warmup", 1.1, "warmup must be from 0 to 1"),
+        ("final_lr", -0.1, "final_lr must be from 0 to 1"),
+        ("weight_decay", "inf", "weight_decay must be 0 or more"),
+        ("clip", "nan", "clip must be 0 or more"),
+        ("hidden", 0, "hidden must be at least 1"),
+        ("dropout", 1, "dropout must be at least 0 and below 1"),
+        ("residual", "perhaps", "residual must be true or false"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_by_name(name: str, value: object, why: str) -> None:
+    with pytest.raises(ModelError, match=why):
+        options.resolve(LSTM, {name: value}, context_len=5)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_row_gives_back_what_it_was_made_from(name: str) -> None:
+    architecture = registry.get(name)
+    resolved = options.resolve(architecture, {}, context_len=3)
+    row = json.loads(json.dumps(options.to_row(*resolved)))
+    assert options.from_row(architecture, row) == resolved
+    assert row["context_len"] == 3
+
+
+def test_a_row_of_another_version_is_refused() -> None:
+    row = options.to_row(*options.resolve(LSTM, {}, context_len=5))
+    with pytest.raises(UnknownNameError, match="unknown option 'heads'"):
+        options.from_row(LSTM, {**row, "heads": 4})
