@@ -140,7 +140,7 @@ def restore(app: App, file: Path, yes: bool) -> None:
 
 def _program(name: str) -> str:
     """A program of PostgreSQL: the embedded one's, which is never older than the server."""
-    from lvmdb.db.server import programs_folder
+    from lvmdb.db.server_programs import programs_folder
 
     return str(programs_folder() / name)
 

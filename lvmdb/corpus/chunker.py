@@ -76,9 +76,11 @@ class SentenceChunker:
 
     @property
     def options(self) -> dict[str, Any]:
+        """All of its numbers, and the language."""
         return asdict(self)
 
     def chunk(self, text: str) -> list[str]:
+        """The concepts of `text`; none crosses a paragraph."""
         chunks = []
         for paragraph in paragraphs(text):
             if count_words(paragraph) >= self.min_words:
@@ -138,9 +140,11 @@ class ParagraphChunker:
 
     @property
     def options(self) -> dict[str, Any]:
+        """All of its numbers, and the language."""
         return asdict(self)
 
     def chunk(self, text: str) -> list[str]:
+        """The paragraphs of `text` that are long enough."""
         return [p for p in paragraphs(text) if count_words(p) >= self.min_words]
 
 

