@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 
+from lvmdb.ahead import ahead
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.jobs import job
@@ -44,21 +46,25 @@ def import_vectors(
         InputError: a row is broken; the message names file and line.
         CorpusError: the dataset has another encoder.
     """
+    checked = 0
     with progress.task("checking", 0, "concepts") as advance:
         for article in read_articles(vectors, texts, normalise=normalise):
+            checked += len(article.texts)
             advance(len(article.texts))
     with db.begin() as connection:
         encoder_id = encoders.register_imported(connection, encoder)
         ensure_dataset(connection, dataset, encoder_id)
+    articles = read_articles(vectors, texts, normalise=normalise)
     options = {"encoder": encoder, "texts": str(texts), "normalise": normalise}
     with (
         job(db, dataset, "vectors", str(vectors), options) as (running, outcome),
-        progress.task("importing", 0, "concepts") as advance,
+        progress.task("importing", checked, "concepts") as advance,
+        # Reading and hashing go on while the server writes.
+        closing(ahead(batches(articles), name="lvmdb-import")) as read,
     ):
-        for batch in batches(read_articles(vectors, texts, normalise=normalise), BATCH_CONCEPTS):
+        for batch, hashes in read:
             concepts = sum(len(article.texts) for article in batch)
             with running.timed("store", concepts), db.begin() as connection:
-                hashes = [import_hash(article) for article in batch]
                 stored = store(connection, dataset, encoder_id, batch, hashes)
             running.refuse(stored)
             outcome += stored
@@ -66,15 +72,17 @@ def import_vectors(
     return outcome
 
 
-def batches(articles: Iterable[VectorArticle], concepts: int) -> Iterator[list[VectorArticle]]:
-    """Whole articles in lists of at least so many concepts; the last may have fewer."""
+def batches(
+    articles: Iterable[VectorArticle], concepts: int = BATCH_CONCEPTS
+) -> Generator[tuple[list[VectorArticle], list[bytes]]]:
+    """Whole articles with their hashes, in lists of at least so many concepts."""
     batch: list[VectorArticle] = []
     held = 0
     for article in articles:
         batch.append(article)
         held += len(article.texts)
         if held >= concepts:
-            yield batch
+            yield batch, [import_hash(article) for article in batch]
             batch, held = [], 0
     if batch:
-        yield batch
+        yield batch, [import_hash(article) for article in batch]

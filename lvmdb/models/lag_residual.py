@@ -12,6 +12,8 @@ ended at a test cosine of .458, with it at .509).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,7 @@ class LagResidual(LatentModel):
         super().__init__(body.input_dim)
         self.body = body
         self.output_dim = body.output_projection.out_features
+        self._scale = 1 / math.sqrt(self.output_dim)
         self.lag_weights = nn.Parameter(ramp(context_len))  # (time,), oldest first
         nn.init.zeros_(body.output_projection.weight)
         nn.init.zeros_(body.output_projection.bias)
@@ -56,7 +59,7 @@ class LagResidual(LatentModel):
 
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
         added: Tensor = self.body(context, mask)
-        return self.weighted(context, mask) + added * self.output_dim**-0.5
+        return self.weighted(context, mask) + added * self._scale
 
     def weighted(self, context: Tensor, mask: Tensor) -> Tensor:
         """The weighting alone, `(batch, output_dim)`; zero where nothing is there."""

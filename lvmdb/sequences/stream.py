@@ -7,8 +7,6 @@ seed, epoch, batch size, buffer size). Memory holds at most three blocks, whatev
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ import psycopg
 import torch
 from numpy.typing import NDArray
 
+from lvmdb.ahead import ahead
 from lvmdb.db.engine import Database, translated_errors
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION, SPLITS
@@ -108,7 +107,7 @@ class SequenceStream:
         """
         rest: list[_Slice] = []
         held = given = 0
-        with closing(_ahead(self.blocks())) as blocks:
+        with closing(ahead(self.blocks(), name="lvmdb-stream")) as blocks:
             for block in blocks:
                 given += len(block.windows)
                 start = 0
@@ -240,39 +239,3 @@ class _Slice:
         start = np.arange(len(windows)) * (context_len + 1)
         own = Windows(start, windows.article_id, windows.target_seq)
         return _Slice(Block(self.block.vectors[rows.ravel()], own), 0, len(windows))
-
-
-def _ahead(blocks: Generator[Block]) -> Generator[Block]:
-    """The same blocks, the next of which is read by a thread while one is used."""
-    ready: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(item: Block | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def read() -> None:
-        try:
-            with closing(blocks) as opened:
-                for block in opened:
-                    if not put(block):
-                        return
-            put(None)
-        except BaseException as error:  # handed to the thread that asked
-            put(error)
-
-    reader = threading.Thread(target=read, name="lvmdb-stream", daemon=True)
-    reader.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        reader.join()

@@ -283,7 +283,7 @@ def test_hashes_tell_what_is_known(files: Files, make_articles: Corpus) -> None:
 
 
 def test_batches_are_of_whole_articles(make_articles: Corpus) -> None:
-    made = [[len(a.texts) for a in batch] for batch in batches(make_articles([3, 1, 5, 2]), 4)]
+    made = [[len(a.texts) for a in batch] for batch, _ in batches(make_articles([3, 1, 5, 2]), 4)]
     assert made == [[3, 1], [5], [2]]
     assert list(batches([], 4)) == []
 
