@@ -60,7 +60,7 @@ def import_vectors(
         job(db, dataset, "vectors", str(vectors), options) as (running, outcome),
         progress.task("importing", checked, "concepts") as advance,
         # Reading and hashing go on while the server writes.
-        closing(ahead(batches(articles), name="lvmdb-import")) as read,
+        closing(ahead(batches(articles, BATCH_CONCEPTS), name="lvmdb-import")) as read,
     ):
         for batch, hashes in read:
             concepts = sum(len(article.texts) for article in batch)
@@ -73,7 +73,7 @@ def import_vectors(
 
 
 def batches(
-    articles: Iterable[VectorArticle], concepts: int = BATCH_CONCEPTS
+    articles: Iterable[VectorArticle], concepts: int
 ) -> Generator[tuple[list[VectorArticle], list[bytes]]]:
     """Whole articles with their hashes, in lists of at least so many concepts."""
     batch: list[VectorArticle] = []
