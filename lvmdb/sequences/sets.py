@@ -52,6 +52,10 @@ class SequenceSpec:
         train, val, test = self.fractions
         if train <= 0 or val < 0 or test < 0 or train + val + test != 1:
             raise UsageError("--split needs three shares that add up to 100, as in 80/10/10")
+        if any(share != round(share, 4) for share in self.fractions):
+            raise UsageError(
+                "--split takes shares with at most two decimals, as in 79.5/10.25/10.25"
+            )
         if self.max_concepts is not None and self.max_concepts <= self.context_len:
             raise UsageError("--max-concepts must be more than --context")
 
