@@ -1,0 +1,262 @@
+"""Runs as rows: claims, heartbeats, states, deletion."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lvmdb.corpus.articles import VectorArticle
+from lvmdb.db import checkpoints, runs
+from lvmdb.db.checkpoints import Checkpoint
+from lvmdb.db.engine import Database
+from lvmdb.db.runs import Metric
+from lvmdb.errors import DatabaseError, RunError, SequenceError, UnknownNameError
+from lvmdb.sequences.sets import SequenceSet
+from lvmdb.training.plan import plan
+
+Corpus = Callable[..., list[VectorArticle]]
+MakeSet = Callable[..., SequenceSet]
+Sql = Callable[..., list[tuple[Any, ...]]]
+Refused = Callable[..., None]
+
+
+@pytest.fixture
+def run_id(db: Database, corpus: Corpus, sequence_set: MakeSet) -> int:
+    """A planned run of `copy-last` on the set `s`."""
+    corpus([6] * 5)
+    sequence_set()
+    return plan(db, "copy-last", "s", {})
+
+
+def started(db: Database, run_id: int) -> None:
+    runs.start(
+        db,
+        run_id,
+        device="cpu",
+        kernel="torch",
+        parameter_count=0,
+        code_version="abc",
+        code_dirty=None,
+        environment={"python": "3"},
+    )
+
+
+def test_one_at_a_time_has_a_run(
+    db: Database, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.2)
+    other = plan(db, "context-mean", "s", {})
+    with runs.claim(db, run_id):
+        started(db, run_id)
+        with (
+            pytest.raises(
+                RunError, match=rf"run {run_id} is running elsewhere \({runs.worker_name()}"
+            ),
+            runs.claim(db, run_id),
+        ):
+            pytest.fail("two had it")
+        with runs.claim(db, other):
+            pass
+    with runs.claim(db, run_id):
+        pass
+
+
+def test_a_claim_waits_for_one_that_is_just_ending(db: Database, run_id: int) -> None:
+    """As after `kill -9`: the dead process's session ends a moment later."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with runs.claim(db, run_id):
+            held.set()
+            release.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    threading.Timer(0.3, release.set).start()
+    with runs.claim(db, run_id):
+        assert release.is_set()
+    holder.join()
+
+
+def test_a_claim_ends_with_its_error(db: Database, run_id: int) -> None:
+    with pytest.raises(ZeroDivisionError), runs.claim(db, run_id):
+        raise ZeroDivisionError
+    with runs.claim(db, run_id):
+        pass
+    assert "lvmdb-heartbeat" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_claimed_run_has_a_heartbeat(
+    db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "HEARTBEAT_EVERY", 0.05)
+    beat = "SELECT heartbeat_at FROM experiment_run"
+    assert sql(beat) == [(None,)]
+    with runs.claim(db, run_id):
+        seen: set[Any] = set()
+        until = time.monotonic() + 20
+        while len(seen) < 3 and time.monotonic() < until:
+            seen |= {row[0] for row in sql(beat) if row[0] is not None}
+            time.sleep(0.02)
+    assert len(seen) == 3
+    stopped = sql(beat)
+    time.sleep(0.2)
+    assert sql(beat) == stopped
+
+
+def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
+    def state() -> tuple[Any, ...]:
+        return sql(
+            "SELECT status, error, traceback IS NOT NULL, finished_at IS NOT NULL "
+            "FROM experiment_run"
+        )[0]
+
+    assert state() == ("planned", None, False, False)
+    with pytest.raises(RunError, match="is planned: only a failed or cancelled one is retried"):
+        runs.retry(db, run_id)
+    runs.cancel(db, run_id)
+    assert state() == ("cancelled", None, False, False)
+    runs.retry(db, run_id)
+    started(db, run_id)
+    assert state() == ("running", None, False, False)
+    for wrong in (runs.cancel, runs.retry):
+        with pytest.raises(RunError, match="is running"):
+            wrong(db, run_id)
+    with pytest.raises(ValueError, match="broken"), runs.failure_recorded(db, run_id):
+        raise ValueError("it is broken")
+    assert state() == ("failed", "it is broken", True, True)
+    runs.retry(db, run_id)
+    assert state() == ("planned", None, False, False)
+    started(db, run_id)
+    runs.finish(db, run_id)
+    assert state() == ("succeeded", None, False, True)
+    for wrong in (runs.cancel, runs.retry):
+        with pytest.raises(RunError, match="is succeeded"):
+            wrong(db, run_id)
+
+
+def test_a_run_that_goes_on_keeps_its_beginning(db: Database, run_id: int, sql: Sql) -> None:
+    started(db, run_id)
+    first = sql("SELECT started_at FROM experiment_run")
+    with pytest.raises(ValueError, match="x"), runs.failure_recorded(db, run_id):
+        raise ValueError("x")
+    started(db, run_id)
+    assert sql("SELECT started_at, finished_at, error, traceback FROM experiment_run") == [
+        (*first[0], None, None, None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(143), "interrupted"),
+        (ValueError(), "ValueError"),
+        (MemoryError("no\nmore"), "no\nmore"),
+    ],
+)
+def test_a_failure_has_a_message(
+    db: Database, run_id: int, sql: Sql, error: BaseException, message: str
+) -> None:
+    with pytest.raises(type(error)), runs.failure_recorded(db, run_id):
+        raise error
+    ((status, found, trace),) = sql("SELECT status, error, traceback FROM experiment_run")
+    assert (status, found) == ("failed", message)
+    assert type(error).__name__ in trace
+
+
+def test_metrics_are_written_once_and_forgotten_by_epoch(
+    db: Database, run_id: int, sql: Sql
+) -> None:
+    written = [Metric("loss", "val", 10 * epoch, epoch, 1.0 / epoch) for epoch in (1, 2, 3)]
+    with db.begin() as connection:
+        runs.write_metrics(connection, run_id, written)
+        runs.write_metrics(connection, run_id, [Metric("loss", "val", 20, 2, 0.25)])
+        runs.write_metrics(connection, run_id, [])
+        runs.forget_metrics_after(connection, run_id, 2)
+    assert sql("SELECT epoch, step, value FROM run_metric ORDER BY 1") == [
+        (1, 10, 1.0),
+        (2, 20, 0.25),
+    ]
+
+
+def test_deletion_takes_what_belongs_to_the_run(
+    db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.1)
+    other = plan(db, "context-mean", "s", {})
+    for owner in (run_id, other):
+        saved = Checkpoint("best", 1, 1, "copy-last", {}, {}, b"bytes")
+        with db.begin() as connection:
+            runs.write_metrics(connection, owner, [Metric("mse", "val", 1, 1, 0.5)])
+            checkpoints.save(connection, owner, saved)
+        sql(
+            "INSERT INTO prediction SELECT %s, cpe_id, 'val', concept_vec, 1, 0, 0, 0, 0, 9 "
+            "FROM cpe_entry WHERE seq = 5 LIMIT 1",
+            [owner],
+        )
+        sql(
+            "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
+            "queries, distinct_truths, chance) "
+            "VALUES (%s, 'val', 'corpus', 'mse', 1, 0, 9, 1, 1, 0)",
+            [owner],
+        )
+    with runs.claim(db, run_id), pytest.raises(RunError, match="is running elsewhere"):
+        runs.remove(db, run_id)
+    runs.remove(db, run_id)
+    for table in ("experiment_run", "run_metric", "checkpoint", "prediction", "evaluation"):
+        assert sql(f"SELECT run_id FROM {table}") == [(other,)], table
+    assert sql("SELECT count(*) FROM checkpoint_chunk") == [(1,)]
+    with pytest.raises(UnknownNameError, match=f"unknown run '{run_id}'"):
+        runs.remove(db, run_id)
+
+
+def test_a_run_that_others_rest_on_stays(db: Database, run_id: int, sql: Sql) -> None:
+    child = plan(db, "context-mean", "s", {})
+    sql("UPDATE experiment_run SET parent_run_id = %s WHERE run_id = %s", [run_id, child])
+    sql(
+        "INSERT INTO run_metric (run_id, name, split, step, epoch, value) "
+        "VALUES (%s, 'loss', 'val', 1, 1, 1)",
+        [run_id],
+    )
+    with pytest.raises(DatabaseError, match="violates foreign key"):
+        runs.remove(db, run_id)
+    assert sql("SELECT count(*) FROM run_metric") == [(1,)]
+
+
+def test_what_a_run_row_cannot_be(db: Database, run_id: int, refused: Refused) -> None:
+    for statement, why in (
+        ("UPDATE experiment_run SET status = 'done'", "ck_experiment_run_status"),
+        ("UPDATE experiment_run SET status = 'failed'", "ck_experiment_run_failure_has_error"),
+        ("UPDATE experiment_run SET loss = 'mse'", "ck_experiment_run_model_has_loss"),
+        ("UPDATE experiment_run SET kind = 'model'", "ck_experiment_run_model_has_loss"),
+        (
+            "UPDATE experiment_run SET sequence_fingerprint = 'x'",
+            "fk_experiment_run_sequence_set_id_sequence_fingerprint",
+        ),
+        ("DELETE FROM sequence_set", "fk_experiment_run"),
+    ):
+        refused(statement, why)
+
+
+def test_a_draft_cannot_have_runs(db: Database, corpus: Corpus, sequence_set: MakeSet) -> None:
+    corpus([6] * 5)
+    sequence_set("draft", freeze_it=False)
+    with pytest.raises(SequenceError, match="'draft' is a draft: run 'lvmdb sequences freeze"):
+        plan(db, "copy-last", "draft", {})
+
+
+def test_an_exception_to_the_rules_is_stamped(
+    db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql
+) -> None:
+    corpus([6] * 5)
+    sequence_set("across", scope="corpus")
+    sequence_set("within")
+    for name in ("across", "within"):
+        plan(db, "copy-last", name, {})
+    assert sql("SELECT stamps FROM experiment_run ORDER BY run_id") == [(["scope=corpus"],), ([],)]
