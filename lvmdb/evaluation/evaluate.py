@@ -25,6 +25,7 @@ from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.training.environment import code_version, resolve_device
+from lvmdb.training.train import check_data
 
 POOL = "corpus"
 """The pool of all concepts of the dataset, of every split."""
@@ -48,7 +49,7 @@ class Evaluated:
 
 
 class Evaluator:
-    """Evaluates runs; the pool of a dataset is read once and kept for the next run.
+    """Evaluates runs; data is checked, and the pool of a dataset read, once for all of them.
 
     Args:
         db: the database.
@@ -61,6 +62,7 @@ class Evaluator:
         self._device = resolve_device(device)
         self._progress = progress
         self._pools: dict[str, tuple[Pool, NDArray[np.int64]]] = {}
+        self._checked: set[int] = set()
 
     def evaluate(self, run_id: int, split: str = "test") -> Evaluated:
         """Predict every window of a split and rank its truth; replaces what was there of it.
@@ -75,6 +77,9 @@ class Evaluator:
             sequences = sets.get_by_id(connection, run.sequence_set_id)
         if not sequences.window_count(split):
             raise SequenceError(f"sequence set '{sequences.name}' has no {split} windows")
+        if sequences.sequence_set_id not in self._checked:
+            check_data(self._db, run, sequences)
+            self._checked.add(sequences.sequence_set_id)
         predictor = load_predictor(self._db, run, sequences, self._device)
         pool, groups = self._pool(sequences.dataset_source)
         windows = self._predict(run, sequences, split, predictor)

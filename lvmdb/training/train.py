@@ -69,7 +69,7 @@ def train(
             )
         with db.connect() as connection:
             sequences = sets.get_by_id(connection, run.sequence_set_id)
-        _check_data(db, run, sequences)
+        check_data(db, run, sequences)
         architecture = registry.get(run.architecture)
         config, training = options.from_row(architecture, run.hyperparameters)
         torch.manual_seed(run.seed)
@@ -103,6 +103,20 @@ def train(
             state = trainer.run()
             runs.finish(db, run_id)
         return Outcome(True, state.epoch, state.best_epoch, state.best_loss)
+
+
+def check_data(db: Database, run: Run, sequences: SequenceSet) -> None:
+    """Hold a sequence set against what it was when the run was made, and when it was frozen.
+
+    Raises:
+        SequenceError: the data changed.
+    """
+    if sequences.frozen_fingerprint != run.sequence_fingerprint:
+        raise SequenceError(
+            f"run {run.run_id} was made for other data than sequence set "
+            f"'{sequences.name}' holds now: create a new run"
+        )
+    sets.verify(db, sequences)
 
 
 def fit(db: Database, run: Run, baseline: Baseline, sequences: SequenceSet) -> None:
@@ -171,12 +185,3 @@ def _start(db: Database, run: Run, device: torch.device, kernel: str, parameter_
         code_dirty=dirty,
         environment=describe(),
     )
-
-
-def _check_data(db: Database, run: Run, sequences: SequenceSet) -> None:
-    if sequences.frozen_fingerprint != run.sequence_fingerprint:
-        raise SequenceError(
-            f"run {run.run_id} was made for other data than sequence set "
-            f"'{sequences.name}' holds now: create a new run"
-        )
-    sets.verify(db, sequences)

@@ -27,21 +27,22 @@ WITH latest AS (
            max(e.value) FILTER (WHERE e.metric = 'recall@10') AS recall_10,
            max(e.value) FILTER (WHERE e.metric = 'mrr@10') AS mrr_10,
            max(e.chance) FILTER (WHERE e.metric = 'recall@10') AS chance_recall_10,
-           max(e.pool_size) AS pool_size, max(e.queries) AS queries,
+           e.pool_size, max(e.queries) AS queries,
            max(e.distinct_truths) AS distinct_truths
     FROM latest e
     JOIN experiment_run r USING (run_id)
     JOIN sequence_set s ON s.sequence_set_id = r.sequence_set_id
-    GROUP BY s.sequence_set_id, e.split, e.pool, r.run_id
+    GROUP BY s.sequence_set_id, e.split, e.pool, e.pool_size, r.run_id
 ), best AS (
+    -- A pool grows with its dataset: ranks among fewer concepts are no baseline for ranks among more.
     -- The margin never decides a best baseline: that of random vectors is the best there is.
-    SELECT sequence_set_id, split, pool,
+    SELECT sequence_set_id, split, pool, pool_size,
            max(cosine) AS cosine, min(mse) AS mse, max(recall_5) AS recall_5, max(mrr_10) AS mrr_10,
            (array_agg(architecture ORDER BY cosine DESC))[1] AS by_cosine,
            (array_agg(architecture ORDER BY mrr_10 DESC))[1] AS by_mrr
     FROM scores
     WHERE kind = 'baseline'
-    GROUP BY sequence_set_id, split, pool
+    GROUP BY sequence_set_id, split, pool, pool_size
 )
 SELECT scores.*,
        scores.cosine - best.cosine AS cosine_gain,
@@ -51,8 +52,8 @@ SELECT scores.*,
        best.by_cosine AS best_baseline_by_cosine,
        best.by_mrr AS best_baseline_by_mrr
 FROM scores
-LEFT JOIN best USING (sequence_set_id, split, pool);
-COMMENT ON VIEW run_leaderboard IS 'What each run is worth, and how far it is from the best baseline of the same set, split and pool. A gain below zero in mse is an improvement; elsewhere one above zero.';
+LEFT JOIN best USING (sequence_set_id, split, pool, pool_size);
+COMMENT ON VIEW run_leaderboard IS 'What each run is worth, and how far it is from the best baseline of the same set, split and pool, the pool being of the same size. A gain below zero in mse is an improvement; elsewhere one above zero.';
 
 CREATE VIEW run_curve AS
 SELECT m.run_id, r.architecture, r.loss, r.seed, m.name, m.split, m.epoch, m.step, m.value,
