@@ -29,9 +29,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = folder / "environment"
     _run([sys.executable, "-m", "venv", "--without-pip", str(made)], folder)
     python = made / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "--quiet",
-               "--disable-pip-version-check", "install", "--no-deps", "--no-index", str(wheel)]  # fmt: skip
-    _run(install, folder)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    _run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], folder)
     (packages,) = made.glob("lib/python*/site-packages")
     # A folder named in a .pth file has its own .pth files left alone: no editable install.
     (packages / "others.pth").write_text(
