@@ -187,6 +187,16 @@ def encoder_id_of(connection: Connection, name: str) -> int:
     return int(rows[name])
 
 
+def of_dataset(connection: Connection, dataset_source: str) -> str | None:
+    """The name of a dataset's encoder; None if it has none, or is not there."""
+    name: str | None = connection.execute(
+        select(encoder.c.name)
+        .join(dataset, dataset.c.encoder_id == encoder.c.encoder_id)
+        .where(dataset.c.dataset_source == dataset_source)
+    ).scalar_one_or_none()
+    return name
+
+
 def probes(connection: Connection, encoder_id: int) -> tuple[list[str], NDArray[np.float32]]:
     """The probe sentences of an encoder and their vectors `(sentences, 768)`; empty if none."""
     rows = connection.execute(query("corpus", "probes"), {"encoder_id": encoder_id}).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +17,7 @@ from lvmdb.corpus.jobs import Job, job
 from lvmdb.corpus.readers import Reader
 from lvmdb.corpus.store import Stored, content_hash, ensure_dataset, known_hashes, store
 from lvmdb.db.engine import Database
+from lvmdb.errors import CorpusError
 from lvmdb.progress import SILENT, Advance, Progress
 
 GROUP = 16
@@ -53,28 +55,29 @@ class IngestPlan:
 def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tuple[Stored, int]:
     """Read, cut, encode and store; what is there already is neither encoded nor written again.
 
-    The source is read once before anything is written, so that a broken file leaves the database
-    as it was, and the concepts that there are to encode are counted.
+    The source is read and the encoder loaded before anything is written, so that a broken file or
+    a wrong encoder leaves the database as it was. That also counts the concepts to encode.
 
     Returns:
         What became of the articles, and how many of them failed (see `lvmdb ingest errors`).
 
     Raises:
         InputError: the source is missing or broken.
-        CorpusError: the dataset has another encoder.
+        CorpusError: the dataset has another encoder, or has one and none is given.
         EncoderError: the encoder is missing, or is not what its name says.
     """
     concepts = _survey(db, plan)
-    with db.begin() as connection:
-        ensure_dataset(connection, plan.dataset, None)
+    worker = _Worker(db, plan)
+    worker.prepare(concepts)
     options: dict[str, Any] = {
         "chunker": plan.chunker.name,
         **plan.chunker.options,
         "encoder": plan.encoder,
         "limit": plan.limit,
     }
-    worker = _Worker(db, plan)
     with job(db, plan.dataset, plan.reader_name, plan.source, options) as (running, outcome):
+        if worker.loading:
+            running.spent("load encoder", 1, worker.loading)
         articles = iter(plan.reader(plan.source, limit=plan.limit))
         with progress.task("ingesting", concepts, "concepts") as advance:
             while group := _timed_group(running, articles):
@@ -106,6 +109,21 @@ class _Worker:
         self._db, self._plan = db, plan
         self._loaded: SentenceEncoder | None = None
         self._encoder_id: int | None = None
+        self.loading = 0.0
+
+    def prepare(self, concepts: int) -> None:
+        """Make the dataset, with its encoder if there is anything to encode."""
+        if self._plan.encoder is not None and concepts:
+            self._encoder()
+            return
+        with self._db.begin() as connection:
+            present = encoders.of_dataset(connection, self._plan.dataset)
+            if self._plan.encoder is None and present is not None:
+                raise CorpusError(
+                    f"dataset '{self._plan.dataset}' has vectors of the encoder '{present}', which "
+                    "its articles would lose: use that one (--encoder), or another dataset"
+                )
+            ensure_dataset(connection, self._plan.dataset, None)
 
     def process(
         self, group: list[RawArticle], running: Job, outcome: Stored, advance: Advance
@@ -145,7 +163,7 @@ class _Worker:
     def _encode(
         self, articles: Sequence[ChunkedArticle], running: Job, advance: Advance
     ) -> Iterator[ChunkedArticle]:
-        encoder = self._encoder(running)
+        encoder = self._encoder()
         texts = [text for article in articles for text in article.texts]
         with running.timed("encode", len(texts)):
             vectors = encoder.encode(texts, advance)
@@ -155,13 +173,14 @@ class _Worker:
             yield replace(article, vectors=vectors[start:end])
             start = end
 
-    def _encoder(self, running: Job) -> SentenceEncoder:
+    def _encoder(self) -> SentenceEncoder:
         if self._loaded is None:
-            with running.timed("load encoder", 1):
-                self._loaded = self._plan.load_encoder()
+            began = time.perf_counter()
+            loaded = self._plan.load_encoder()
             with self._db.begin() as connection:
-                self._encoder_id = encoders.register(connection, self._loaded)
+                self._encoder_id = encoders.register(connection, loaded)
                 ensure_dataset(connection, self._plan.dataset, self._encoder_id)
+            self._loaded, self.loading = loaded, time.perf_counter() - began
         return self._loaded
 
 

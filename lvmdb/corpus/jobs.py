@@ -29,8 +29,12 @@ class Job:
         """Add the time of the block to a step."""
         began = time.perf_counter()
         yield
-        done, seconds = self._timings.get(step, (0, 0.0))
-        self._timings[step] = (done + items, seconds + time.perf_counter() - began)
+        self.spent(step, items, time.perf_counter() - began)
+
+    def spent(self, step: str, items: int, seconds: float) -> None:
+        """Add time that was measured elsewhere."""
+        done, before = self._timings.get(step, (0, 0.0))
+        self._timings[step] = (done + items, before + seconds)
 
     def error(self, step: str, message: str, source_key: str | None = None) -> None:
         """Record what could not be ingested."""

@@ -1,0 +1,181 @@
+"""Encoders as rows: a fingerprint, and what does not match it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import VectorArticle, Vectors
+from lvmdb.corpus.encoder import PROBE_SENTENCES, SentenceEncoder
+from lvmdb.corpus.store import ensure_dataset, import_hash, store
+from lvmdb.db.engine import Database
+from lvmdb.errors import EncoderError, UnknownNameError
+from lvmdb.settings import Settings
+
+Corpus = Callable[..., list[VectorArticle]]
+Sql = Callable[..., list[tuple[Any, ...]]]
+Counts = Callable[[Database], dict[str, int]]
+
+
+@dataclass
+class Stub:
+    """An encoder whose vectors are drawn from a hash of seed and text, plus some noise."""
+
+    name: str = "stub"
+    seed: int = 0
+    noise: float = 0.0
+    revision: str = "r1"
+    pooling: str = "mean"
+    normalised: bool = True
+    max_tokens: int = 64
+
+    def encode(self, texts: list[str]) -> Vectors:
+        rows = []
+        for text in texts:
+            digest = hashlib.sha256(f"{self.seed}:{text}".encode()).digest()
+            row = np.random.default_rng(list(digest)).standard_normal(768)
+            row += self.noise * np.random.default_rng(list(digest[::-1])).standard_normal(768)
+            rows.append(row / np.linalg.norm(row))
+        return np.array(rows, dtype=np.float32)
+
+    def probe_vectors(self) -> Vectors:
+        return self.encode(list(PROBE_SENTENCES))
+
+
+def as_encoder(stub: Stub) -> SentenceEncoder:
+    return stub  # type: ignore[return-value]
+
+
+def register(db: Database, stub: Stub) -> int:
+    with db.begin() as connection:
+        return encoders.register(connection, as_encoder(stub))
+
+
+@pytest.fixture
+def imported(db: Database, make_articles: Corpus) -> list[VectorArticle]:
+    """Forty-eight concepts whose vectors the stub made, known by its name alone."""
+    stub = Stub()
+    articles = [
+        replace(article, vectors=stub.encode(list(article.texts)))
+        for article in make_articles([12] * 4)
+    ]
+    with db.begin() as connection:
+        encoder_id = encoders.register_imported(connection, "stub")
+        ensure_dataset(connection, "wiki", encoder_id)
+        hashes = [import_hash(article) for article in articles]
+        store(connection, "wiki", encoder_id, articles, hashes)
+    return articles
+
+
+def test_an_encoder_is_registered_with_its_fingerprint_once(db: Database, sql: Sql) -> None:
+    first = register(db, Stub())
+    assert register(db, Stub()) == first
+    assert register(db, Stub(name="other", seed=1)) != first
+    assert sql(
+        "SELECT name, revision, pooling, normalised, max_tokens, dimension FROM encoder "
+        "WHERE encoder_id = %s",
+        [first],
+    ) == [("stub", "r1", "mean", True, 64, 768)]
+    rows = sql("SELECT sentence FROM encoder_probe WHERE encoder_id = %s ORDER BY ordinal", [first])
+    assert [sentence for (sentence,) in rows] == list(PROBE_SENTENCES)
+    with db.connect() as connection:
+        sentences, vectors = encoders.probes(connection, first)
+    assert sentences == list(PROBE_SENTENCES)
+    np.testing.assert_array_equal(vectors, Stub().probe_vectors())
+
+
+@pytest.mark.parametrize(("noise", "fits"), [(0.01, True), (0.1, False)])
+def test_rounding_is_the_same_model_and_noise_is_not(
+    db: Database, noise: float, fits: bool
+) -> None:
+    first = register(db, Stub())
+    if fits:
+        assert register(db, Stub(noise=noise)) == first
+    else:
+        with pytest.raises(EncoderError, match=r"cosine is 0\.99\d+, and at least 0\.999"):
+            register(db, Stub(noise=noise))
+
+
+def test_another_model_of_the_same_name_is_refused(db: Database, counts: Counts) -> None:
+    register(db, Stub())
+    before = counts(db)
+    with pytest.raises(EncoderError, match="is not the one whose vectors are stored"):
+        register(db, Stub(seed=1, revision="r2"))
+    with pytest.raises(EncoderError, match="is not the one"):
+        encoders.verify(db, as_encoder(Stub(seed=1)))
+    assert counts(db) == before
+
+
+def test_imported_vectors_are_verified_by_their_own_texts(
+    db: Database, imported: list[VectorArticle], sql: Sql
+) -> None:
+    with pytest.raises(EncoderError, match="run 'lvmdb encoders verify stub' first"):
+        register(db, Stub())
+    found = encoders.verify(db, as_encoder(Stub()))
+    assert (found.against, found.compared) == ("its own concepts", 32)
+    assert found.lowest == pytest.approx(1, abs=1e-5)
+    assert sql("SELECT name, revision, pooling, max_tokens FROM encoder") == [
+        ("stub", "r1", "mean", 64)
+    ]
+    assert sql("SELECT encoder_verified FROM corpus_health") == [(True,)]
+    again = encoders.verify(db, as_encoder(Stub()))
+    assert (again.against, again.compared) == ("fingerprint", len(PROBE_SENTENCES))
+    assert register(db, Stub()) == sql("SELECT encoder_id FROM encoder")[0][0]
+
+
+def test_a_model_that_does_not_give_its_vectors_is_refused(
+    db: Database, imported: list[VectorArticle], counts: Counts, sql: Sql
+) -> None:
+    before = counts(db)
+    with pytest.raises(EncoderError, match=r"lowest cosine -?0\.\d+ of 32.*another one"):
+        encoders.verify(db, as_encoder(Stub(seed=1)))
+    assert counts(db) == before
+    assert sql("SELECT revision FROM encoder") == [(None,)]
+
+
+def test_there_must_be_something_to_verify(db: Database) -> None:
+    with pytest.raises(UnknownNameError, match=r"there is none yet: 'lvmdb encoders add'"):
+        encoders.verify(db, as_encoder(Stub()))
+    with db.begin() as connection:
+        encoders.register_imported(connection, "stub")
+    with pytest.raises(UnknownNameError, match="unknown encoder 'stab'; did you mean 'stub'"):
+        encoders.verify(db, as_encoder(Stub(name="stab")))
+    with pytest.raises(EncoderError, match="has no vectors to be held against"):
+        encoders.verify(db, as_encoder(Stub()))
+
+
+def test_an_imports_name_never_stands_for_a_known_model(db: Database, sql: Sql) -> None:
+    first = register(db, Stub())
+    with db.begin() as connection:
+        assert encoders.register_imported(connection, "stub") == first
+    assert sql("SELECT count(*) FROM encoder") == [(1,)]
+
+
+def test_a_query_is_encoded_by_the_datasets_own_model(
+    db: Database,
+    imported: list[VectorArticle],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    sql: Sql,
+) -> None:
+    settings = Settings(home=tmp_path)
+    loaded = Stub()
+    monkeypatch.setattr(encoders, "load", lambda *_, **__: as_encoder(loaded))
+    with pytest.raises(EncoderError, match="run 'lvmdb encoders verify stub' first"):
+        encoders.encode_beside(db, settings, "wiki", ["some words"])
+    encoders.verify(db, as_encoder(loaded))
+    found = encoders.encode_beside(db, settings, "wiki", ["some words"])
+    np.testing.assert_array_equal(found, loaded.encode(["some words"]))
+    loaded.seed = 1
+    with pytest.raises(EncoderError, match="is not the one whose vectors are stored"):
+        encoders.encode_beside(db, settings, "wiki", ["some words"])
+    sql("INSERT INTO dataset (dataset_source) VALUES ('text')")
+    with pytest.raises(EncoderError, match="dataset 'text' has no vectors"):
+        encoders.encode_beside(db, settings, "text", ["some words"])
