@@ -8,7 +8,7 @@ FROM (
     SELECT cpe_id, article_id, seq, concept_text,
            -(concept_vec <#> CAST(:query AS vector(768))) AS cosine
     FROM cpe_entry
-    WHERE dataset_source = :dataset
+    WHERE dataset_source = :dataset AND concept_vec IS NOT NULL
     ORDER BY (concept_vec::halfvec(768)) <#> CAST(:query AS halfvec(768))
     LIMIT :k
 ) h

@@ -4,6 +4,15 @@
 -- One process at a time has a run. The lock ends with the session, however that ends.
 SELECT pg_try_advisory_lock(:lock_class ::integer, :run_id ::integer);
 
+-- name: still_claimed
+-- Whether the session that claimed a run still has its lock.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = :pid
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = :lock_class AND objid = :run_id
+);
+
 -- name: heartbeat
 -- For people and for the queue: the run is alive.
 UPDATE experiment_run SET heartbeat_at = now() WHERE run_id = :run_id;
@@ -19,7 +28,9 @@ WHERE run_id = :run_id;
 
 -- name: finish
 -- A run ends well.
-UPDATE experiment_run SET status = 'succeeded', finished_at = now(), heartbeat_at = now()
+UPDATE experiment_run
+SET status = 'succeeded', finished_at = now(), heartbeat_at = now(),
+    parameter_count = :parameter_count
 WHERE run_id = :run_id;
 
 -- name: fail

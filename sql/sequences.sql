@@ -35,9 +35,9 @@ SELECT sequence_set_id, article_id, dataset_source, place,
        concepts
 FROM placed;
 
--- name: lock_concepts
--- Until the freeze has ended nobody writes concepts: what is counted is what is frozen.
-LOCK TABLE cpe_entry IN SHARE MODE;
+-- name: lock_content
+-- Until the freeze has ended nobody writes what it rests on: what is counted is what is frozen.
+LOCK TABLE article, cpe_entry, sequence_article IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: count_concepts
 -- What the articles of a draft have by now.

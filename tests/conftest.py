@@ -35,11 +35,12 @@ import pytest
 from psycopg import conninfo, sql
 
 from lvmdb.corpus import encoders
-from lvmdb.corpus.articles import DIMENSION, VectorArticle
+from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import migrate
 from lvmdb.db.engine import Database
 from lvmdb.db.server import Server
+from lvmdb.db.types import DIMENSION
 
 HOME = "LVMDB_TEST_HOME"
 """Names the test server's folder to the workers; the controller makes and removes it."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lvmdb.cli.app import App, Group, OutputFile, format_option, pass_app, show
 from lvmdb.errors import DatabaseError, InputError
+
+if TYPE_CHECKING:
+    from lvmdb.db.engine import Database
 
 
 @click.group(cls=Group)
@@ -86,9 +90,7 @@ def psql(app: App, arguments: tuple[str, ...]) -> None:
     Example:
       lvmdb db psql -- -Atqc "select count(*) from cpe_entry"
     """
-    database = app.connect()
-    command = [_program("psql"), "--dbname", database.dsn, *arguments]
-    raise click.exceptions.Exit(subprocess.run(command, check=False).returncode)
+    raise click.exceptions.Exit(_run(app.connect(), "psql", *arguments, captured=False).returncode)
 
 
 @db.command()
@@ -107,10 +109,7 @@ def dump(app: App, file: Path) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         # Weights and vectors hardly compress: more than the least takes four times as long.
-        _run(
-            *("pg_dump", "--format=custom", "--compress=gzip:1"),
-            *(f"--file={draft}", f"--dbname={database.dsn}"),
-        )
+        _checked(database, "pg_dump", "--format=custom", "--compress=gzip:1", f"--file={draft}")
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
@@ -122,7 +121,9 @@ def dump(app: App, file: Path) -> None:
 @click.option("--yes", is_flag=True, help="Replace what the database holds without asking.")
 @pass_app
 def restore(app: App, file: Path, yes: bool) -> None:
-    """Replace the database by what FILE holds; all of it, or nothing.
+    """Replace lvmdb's tables by those in FILE; all of them, or nothing.
+
+    Tables that FILE does not know stay as they are.
 
     \b
     Example:
@@ -133,24 +134,31 @@ def restore(app: App, file: Path, yes: bool) -> None:
     database = app.connect()
     if not yes:
         click.confirm(f"Replace everything in {database.shown}?", abort=True, err=True)
-    _run(
-        "pg_restore",
-        *("--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"),
-        f"--dbname={database.dsn}",
-        str(file),
+    _checked(
+        *(database, "pg_restore", "--clean", "--if-exists", "--no-owner"),
+        *("--single-transaction", "--exit-on-error", str(file)),
     )
     click.echo(f"restored {file}")
 
 
-def _program(name: str) -> str:
-    """A program of PostgreSQL: the embedded one's, which is never older than the server."""
-    from lvmdb.db.server_programs import programs_folder
-
-    return str(programs_folder() / name)
-
-
-def _run(name: str, *arguments: str) -> None:
-    done = subprocess.run([_program(name), *arguments], check=False, capture_output=True, text=True)
+def _checked(database: Database, program: str, *arguments: str) -> None:
+    done = _run(database, program, *arguments, captured=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise DatabaseError(lines[0])
+
+
+def _run(
+    database: Database, program: str, *arguments: str, captured: bool
+) -> subprocess.CompletedProcess[str]:
+    """Run one of PostgreSQL's programs: the embedded one's, never older than the server."""
+    from lvmdb.db.server_programs import environment, programs_folder
+
+    dsn, password = database.without_password()
+    return subprocess.run(
+        [str(programs_folder() / program), f"--dbname={dsn}", *arguments],
+        check=False,
+        capture_output=captured,
+        text=True,
+        env=environment(password),
+    )

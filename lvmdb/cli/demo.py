@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
     from lvmdb.db.engine import Database
 
 DATASET = "python-docs"
-SEQUENCES = "python-docs-5"
 MODELS: dict[str, dict[str, object]] = {
     "lstm": {"dropout": 0.2},
     "mamba2": {"preset": "toy", "dropout": 0.2},
@@ -21,15 +23,15 @@ MODELS: dict[str, dict[str, object]] = {
 """Small models, a little regularised: the corpus has about a thousand windows."""
 
 NEXT_STEPS = """
-Three queries to try ('lvmdb db psql' opens psql on this database):
+Three queries to try ('{lvmdb} db psql' opens psql on this database):
 
-  lvmdb report predictions --run-id {run_id}
+  {lvmdb} report predictions --run-id {run_id}
       what the run predicted best and worst, in words
 
-  lvmdb db psql -- -c "SELECT split, count(*) FROM training_sequence GROUP BY split"
+  {lvmdb} db psql -- -c "SELECT split, count(*) FROM training_sequence GROUP BY split"
       the training examples, as the view defines them
 
-  lvmdb db psql -- -c "SELECT architecture, cosine, cosine_gain, best_baseline_by_cosine
+  {lvmdb} db psql -- -c "SELECT architecture, cosine, cosine_gain, best_baseline_by_cosine
                        FROM run_leaderboard ORDER BY cosine DESC"
       every run beside the best baseline
 
@@ -96,7 +98,7 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
             evaluator.evaluate(run_id)
     say("6/7 the leaderboard, from SQL ('lvmdb report leaderboard --show-sql')")
     answer = run_report(database, "leaderboard")
-    rows = [row for row in answer.rows if row["sequence_set"] == sequences]
+    rows = [row for row in answer.rows if row["run"] in run_ids]
     # What is the same in every row is said once, above the table.
     shared = {"sequence_set", "split", "queries", "pool", "stamps", "seed"}
     title = f"{sequences}, split test: {rows[0]['queries']} windows, {rows[0]['pool']} candidates"
@@ -106,7 +108,7 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
     curves = run_report(database, "learning_curve").rows
     draw_learning_curves(database, picture, [row for row in curves if row["run_id"] in run_ids])
     say(f"7/7 learning curves: {picture}")
-    click.echo(NEXT_STEPS.format(run_id=run_ids[-1], picture=picture))
+    click.echo(NEXT_STEPS.format(lvmdb=_program(), run_id=run_ids[-1], picture=picture))
 
 
 def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
@@ -136,14 +138,22 @@ def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
 
 
 def _sequences(app: App, database: Database) -> str:
-    """The demo's sequence set, frozen by the first call."""
+    """The demo's sequence set: frozen by the first call, another one for another corpus."""
+    from sqlalchemy import func, select
+
+    from lvmdb.db.schema.corpus import article
     from lvmdb.errors import UnknownNameError
     from lvmdb.sequences import sets
 
+    with database.connect() as connection:
+        articles = connection.execute(
+            select(func.count()).where(article.c.dataset_source == DATASET)
+        ).scalar_one()
+    name = f"{DATASET}-{articles}"
     try:
-        found = sets.get(database, SEQUENCES)
+        found = sets.get(database, name)
     except UnknownNameError:
-        found = sets.create(database, sets.SequenceSpec(SEQUENCES, DATASET))
+        found = sets.create(database, sets.SequenceSpec(name, DATASET))
     windows = ", ".join(f"{split} {count}" for split, count in found.windows.items())
     app.progress.say(f"3/7 sequence set {found.name}: {windows} windows, split by article")
     return found.name
@@ -158,3 +168,11 @@ def _plan(database: Database, sequences: str, epochs: int) -> list[int]:
     ]
     wanted += [(name, {**options, "epochs": epochs}) for name, options in MODELS.items()]
     return [plan(database, name, sequences, options, reuse=True) for name, options in wanted]
+
+
+def _program() -> str:
+    """What a user types to call the program again."""
+    typed = sys.argv[0]
+    if Path(typed).name != "lvmdb" or shutil.which("lvmdb") == typed:
+        return "lvmdb"
+    return typed

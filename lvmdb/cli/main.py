@@ -88,6 +88,10 @@ def main() -> None:
             traceback.print_exception(error)
         where = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1)
+    except Exception as error:  # a fault of the program, or of what it stands on
+        if app.verbose:
+            traceback.print_exception(error)
+        _fail(f"{type(error).__name__}: {error} (-v shows where)", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -10,7 +10,12 @@ from lvmdb.errors import RevisionError, UsageError
 
 @click.command(cls=Command)
 @click.option("--to", "revision", metavar="REV", help="A revision other than head, or base.")
-@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead of running it.")
+@click.option(
+    "--sql",
+    "as_sql",
+    is_flag=True,
+    help="Print the SQL from nothing to there instead of running it.",
+)
 @click.option("--check", is_flag=True, help="Fail if the program's tables and the database differ.")
 @click.option("--yes", is_flag=True, help="Go down without asking: what is dropped is lost.")
 @pass_app

@@ -49,11 +49,12 @@ def report(
             question = queries.report_sql(known).splitlines()[0].removeprefix("-- ")
             click.echo(f"{known:18} {question}")
         return
+    if run_id is not None and "lvmdb.run_id" not in queries.report_sql(name):
+        raise UsageError(f"--run-id: the report {name} is not about runs")
     if show_sql:
         prefix = "" if run_id is None else f"SET lvmdb.run_id = {run_id};\n"
         click.echo(prefix + queries.report_sql(name))
         return
-    queries.report_sql(name)
     if output_format == "png" and (name != "learning_curve" or output is None):
         raise UsageError("--format png is for learning_curve, with --output FILE")
     if run_id is not None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-DIMENSION = 768
-"""Numbers in a concept's vector."""
+from lvmdb.db.types import DIMENSION
 
 Vectors = NDArray[np.float32]
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lvmdb.corpus.articles import DIMENSION, Vectors
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.weights import WEIGHTS, is_complete, sha256
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import EncoderError, MissingDependencyError
 
 MATCH_COSINE = 0.999

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvmdb.corpus.articles import DIMENSION
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import InputError, MissingDependencyError
 
 SUFFIXES = (".npz", ".npy", ".parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -77,6 +78,12 @@ class Database:
         """The connection string without its password."""
         return redact(self.dsn)
 
+    def without_password(self) -> tuple[str, str | None]:
+        """The connection string for a program's arguments, which anyone sees; the password."""
+        parameters = conninfo.conninfo_to_dict(self.dsn)
+        password = parameters.pop("password", None)
+        return conninfo.make_conninfo("", **parameters), None if password is None else str(password)
+
     def check(self) -> None:
         """Refuse a server that is too old or has no pgvector.
 
@@ -101,7 +108,7 @@ class Database:
             raise DatabaseError(
                 f"the server has no pgvector extension: install pgvector {needed} or newer"
             )
-        if tuple(int(part) for part in row[0].split(".")) < MIN_PGVECTOR:
+        if tuple(map(int, re.findall(r"\d+", row[0])[:3])) < MIN_PGVECTOR:
             raise DatabaseError(
                 f"pgvector {row[0]} is too old: lvmdb needs {needed} or newer; after installing "
                 "it, run ALTER EXTENSION vector UPDATE"

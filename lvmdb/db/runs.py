@@ -153,8 +153,32 @@ def read(connection: Connection, run_id: int) -> Run:
     )
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A run that this process has to itself, while the session `pid` of the server lives."""
+
+    run_id: int
+    pid: int
+
+    def check(self, connection: Connection) -> None:
+        """Refuse to write for a run that another process may have by now.
+
+        Raises:
+            RunError: the session that had claimed the run has ended.
+        """
+        held = connection.execute(
+            query("runs", "still_claimed"),
+            {"pid": self.pid, "lock_class": LOCK_CLASS, "run_id": self.run_id},
+        ).scalar_one()
+        if not held:
+            raise RunError(
+                f"run {self.run_id} is no longer this process's: the server ended its session; "
+                f"'lvmdb train --run-id {self.run_id}' goes on from the last checkpoint"
+            )
+
+
 @contextmanager
-def claim(db: Database, run_id: int) -> Iterator[None]:
+def claim(db: Database, run_id: int) -> Iterator[Claim]:
     """Have a run to oneself while the block lasts, and send its heartbeats.
 
     The claim is a lock of the session: when the process dies, so does it.
@@ -170,7 +194,7 @@ def claim(db: Database, run_id: int) -> Iterator[None]:
         )
         beating.start()
         try:
-            yield
+            yield Claim(run_id, connection.info.backend_pid)
         finally:
             stop.set()
             beating.join()
@@ -218,10 +242,18 @@ def start(
         )
 
 
-def finish(db: Database, run_id: int) -> None:
-    """The run succeeded."""
+def finish(db: Database, claimed: Claim, *, parameter_count: int) -> None:
+    """The run succeeded.
+
+    Raises:
+        RunError: it is no longer this process's.
+    """
     with db.begin() as connection:
-        connection.execute(query("runs", "finish"), {"run_id": run_id})
+        claimed.check(connection)
+        connection.execute(
+            query("runs", "finish"),
+            {"run_id": claimed.run_id, "parameter_count": parameter_count},
+        )
 
 
 def write_metrics(connection: Connection, run_id: int, metrics: Sequence[Metric]) -> None:
@@ -320,7 +352,7 @@ def _termination_raised() -> Iterator[None]:
 
 def _beat(connection: psycopg.Connection[Any], run_id: int, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_EVERY):
-        # A lost server is for the training loop to report: it knows what it was doing.
+        # A lost session is for the training loop to report, when it next writes.
         with contextlib.suppress(psycopg.Error):
             connection.execute(psycopg_sql("runs", "heartbeat"), {"run_id": run_id})
 

@@ -90,7 +90,7 @@ def run(
         user=user.pw_uid if user else None,
         group=user.pw_gid if user else None,
         extra_groups=[] if user else None,
-        env={**_environment(), "HOME": user.pw_dir if user else str(home)},
+        env={**environment(), "HOME": user.pw_dir if user else str(home)},
         timeout=timeout,
     )
 
@@ -124,6 +124,9 @@ def _copied(folder: Path, home: Path) -> Path:
     return target / inside / "bin"
 
 
-def _environment() -> dict[str, str]:
+def environment(password: str | None = None) -> dict[str, str]:
     """The environment without what would steer PostgreSQL's programs elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    # A password of libpq's own variable belongs to the server that the user named.
+    password = password or os.environ.get("PGPASSWORD")
+    return own if password is None else {**own, "PGPASSWORD": password}

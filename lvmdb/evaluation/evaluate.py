@@ -41,11 +41,13 @@ class Evaluated:
         metrics: value and level of chance by metric.
         queries: number of windows.
         pool_size: number of concepts that a truth was ranked among.
+        pool_fingerprint: of those concepts.
     """
 
     metrics: dict[str, tuple[float, float]]
     queries: int
     pool_size: int
+    pool_fingerprint: bytes
 
 
 class Evaluator:
@@ -104,6 +106,7 @@ class Evaluator:
             },
             queries=len(queries),
             pool_size=len(pool),
+            pool_fingerprint=pool.fingerprint,
         )
         with self._db.begin() as connection:
             _write_predictions(connection, run, split, pool, truth, queries, values)
@@ -117,7 +120,11 @@ class Evaluator:
         return found
 
     def done(self, run_id: int, split: str = "test") -> bool:
-        """Whether the run's present weights have been evaluated on the split by every metric."""
+        """Whether the run's present weights have been evaluated by every metric, on this pool."""
+        run = runs.get(self._db, run_id)
+        with self._db.connect() as connection:
+            sequences = sets.get_by_id(connection, run.sequence_set_id)
+        pool, _ = self._pool(sequences.dataset_source)
         with self._db.connect() as connection:
             best = checkpoint_sha256(connection, run_id, "best")
             rows = connection.execute(
@@ -126,6 +133,7 @@ class Evaluator:
                     evaluation.c.split == split,
                     evaluation.c.pool == POOL,
                     evaluation.c.checkpoint_sha256 == best,
+                    evaluation.c.pool_fingerprint == pool.fingerprint,
                 )
             ).all()
         return {(row.metric, row.version) for row in rows} >= {
@@ -214,6 +222,7 @@ def _write_evaluation(
                 "version": METRICS[name].version,
                 "value": value,
                 "pool_size": found.pool_size,
+                "pool_fingerprint": found.pool_fingerprint,
                 "queries": found.queries,
                 "distinct_truths": distinct_truths,
                 "chance": chance,

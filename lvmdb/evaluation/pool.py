@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ class Pool:
 
     Attributes:
         cpe_id: the ids, 16 bytes each.
-        vectors: `(concepts, 768)`.
+        vectors: `(concepts, 768)`, of unit norm to float precision.
+        fingerprint: SHA-256 over ids and vectors as they are stored.
         article_id: `(articles,)`, sorted.
         first: `(articles,)`, row of each article's first concept.
         length: `(articles,)`, concepts of each.
@@ -33,6 +35,7 @@ class Pool:
 
     cpe_id: list[bytes]
     vectors: NDArray[np.float32]
+    fingerprint: bytes
     article_id: Ints
     first: Ints
     length: Ints
@@ -60,10 +63,13 @@ def load_pool(db: Database, dataset: str) -> Pool:
     articles: list[int] = []
     seqs: list[int] = []
     blocks: list[NDArray[np.float32]] = []
+    digest = hashlib.sha256()
     with db.connect() as connection, raw(connection).cursor("pool", binary=True) as cursor:
         cursor.execute(psycopg_sql("corpus", "pool"), {"dataset": dataset})
         while rows := cursor.fetchmany(FETCH_ROWS):
             ids += [row[0].bytes for row in rows]
+            digest.update(b"".join(ids[-len(rows) :]))
+            digest.update(b"".join(row[3] for row in rows))
             articles += [row[1] for row in rows]
             seqs += [row[2] for row in rows]
             blocks.append(parsed_vectors([row[3] for row in rows], DIMENSION))
@@ -75,9 +81,13 @@ def load_pool(db: Database, dataset: str) -> Pool:
     if not np.array_equal(seqs, np.arange(len(ids)) - np.repeat(starts, length)):
         raise CorpusError(f"dataset '{dataset}' has gaps in its order: run 'lvmdb verify'")
     order = np.argsort(article_of_row[starts])
+    vectors = np.concatenate(blocks)
+    # The database lets norms be off by a rounding to half precision; ranks are by direction.
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return Pool(
         cpe_id=ids,
-        vectors=np.concatenate(blocks),
+        vectors=vectors,
+        fingerprint=digest.digest(),
         article_id=article_of_row[starts][order],
         first=starts[order],
         length=length[order],

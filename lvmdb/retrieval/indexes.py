@@ -13,8 +13,8 @@ from lvmdb.db.queries import query
 from lvmdb.db.schema.retrieval import ann_index
 from lvmdb.errors import CorpusError, UnknownNameError
 
-MAINTENANCE_LEAST = 64 << 20
-"""Never build with less working memory than this many bytes."""
+MEMORY_LEAST, MEMORY_MOST = 64 << 20, 8 << 30
+"""Bytes of working memory to build with: an index that needs more is built in steps, slower."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def build(db: Database, dataset: str, index: HNSW) -> Built:
         memory = index.memory(corpus.vectors)
         connection.execute(
             text("SELECT set_config('maintenance_work_mem', :memory, true)"),
-            {"memory": f"{max(memory, MAINTENANCE_LEAST) >> 10}kB"},
+            {"memory": f"{min(max(memory, MEMORY_LEAST), MEMORY_MOST) >> 10}kB"},
         )
         drop(connection, index_name(dataset, index))
         began = time.perf_counter()

@@ -56,6 +56,8 @@ class SequenceSpec:
             raise UsageError(
                 "--split takes shares with at most two decimals, as in 79.5/10.25/10.25"
             )
+        if not -(2**63) <= self.seed < 2**63:
+            raise UsageError("--seed must fit into 64 bits")
         if self.max_concepts is not None and self.max_concepts <= self.context_len:
             raise UsageError("--max-concepts must be more than --context")
 
@@ -109,6 +111,8 @@ def create(db: Database, spec: SequenceSpec, *, freeze_it: bool = True) -> Seque
         SequenceError: the name is taken, the dataset has no vectors, or no window is long enough.
     """
     with db.begin() as connection:
+        if freeze_it:
+            connection.execute(query("sequences", "lock_content"))
         encoder_id = _encoder_of(connection, spec.dataset)
         taken = select(sequence_set.c.name).where(sequence_set.c.name == spec.name)
         if connection.execute(taken).first():
@@ -146,6 +150,7 @@ def freeze(db: Database, name: str) -> SequenceSet:
         UnknownNameError, SequenceError: as for `create`.
     """
     with db.begin() as connection:
+        connection.execute(query("sequences", "lock_content"))
         found = _read(connection, name)
         if not found.frozen:
             _freeze(connection, found)
@@ -200,7 +205,6 @@ def verify(db: Database, sequences: SequenceSet) -> None:
 
 def _freeze(connection: Connection, draft: SequenceSet) -> None:
     key = {"sequence_set_id": draft.sequence_set_id}
-    connection.execute(query("sequences", "lock_concepts"))
     connection.execute(query("sequences", "count_concepts"), key)
     missing = connection.execute(query("sequences", "count_missing_vectors"), key).scalar_one()
     if missing:
@@ -209,6 +213,10 @@ def _freeze(connection: Connection, draft: SequenceSet) -> None:
             "ingest them with an encoder first"
         )
     counts = connection.execute(query("sequences", "count_windows"), key).mappings().one()
+    if not counts["article_count"]:
+        raise SequenceError(
+            f"sequence set '{draft.name}' has no article: none fits into --max-concepts as a whole"
+        )
     if counts["longest"] <= draft.context_len and draft.scope == "article":
         raise SequenceError(
             f"no article of dataset '{draft.dataset_source}' is longer than "

@@ -16,7 +16,7 @@ import torch
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
-from lvmdb.db.runs import Metric, Run
+from lvmdb.db.runs import Claim, Metric, Run
 from lvmdb.errors import RunError
 from lvmdb.models.base import LatentModel
 from lvmdb.models.config import ModelConfig
@@ -53,7 +53,10 @@ class State:
 
 @dataclass
 class Averages:
-    """Means over the windows of a pass, summed in float64 where the tensors are."""
+    """Means over the windows of a pass, summed where the tensors are.
+
+    In float64, but on Apple's GPUs, which have none.
+    """
 
     windows: int = 0
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -62,7 +65,8 @@ class Averages:
         """Values that are means over so many windows."""
         self.windows += windows
         for name, value in values.items():
-            term = value.detach().double() * windows
+            kind = torch.float32 if value.device.type == "mps" else torch.float64
+            term = value.detach().to(kind) * windows
             self.sums[name] = self.sums[name] + term if name in self.sums else term
 
     def means(self) -> dict[str, float]:
@@ -76,6 +80,7 @@ class Trainer:
     Args:
         db: the database.
         run: the run's row.
+        claimed: this process's claim on it.
         model: on the device where it is to train.
         config: the model's.
         options: of training.
@@ -87,6 +92,7 @@ class Trainer:
         self,
         db: Database,
         run: Run,
+        claimed: Claim,
         model: LatentModel,
         config: ModelConfig,
         options: TrainingOptions,
@@ -94,7 +100,7 @@ class Trainer:
         validation: SequenceStream,
         progress: Progress,
     ) -> None:
-        self._db, self._run, self._progress = db, run, progress
+        self._db, self._run, self._claim, self._progress = db, run, claimed, progress
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
         self._stepper = Stepper(model, losses.get(run.loss or ""), options)
@@ -171,6 +177,7 @@ class Trainer:
 
     def _save(self, metrics: list[Metric], *, better: bool) -> None:
         with self._db.begin() as connection:
+            self._claim.check(connection)
             runs.write_metrics(connection, self._run.run_id, metrics)
             data = pack(self._model, self._config, self._stepper.optimizer)
             checkpoints.save(connection, self._run.run_id, self._checkpoint("last", data))

@@ -10,13 +10,14 @@ import torch
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
-from lvmdb.db.runs import Metric, Run
+from lvmdb.db.runs import Claim, Metric, Run
 from lvmdb.errors import RunError, SequenceError
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.baselines.base import Baseline
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.options import to_options
+from lvmdb.models.registry import Architecture
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
@@ -58,7 +59,7 @@ def train(
     """
     runs.get(db, run_id)
     place = resolve_device(device)
-    with runs.claim(db, run_id):
+    with runs.claim(db, run_id) as claimed:
         # Read again: another process may have finished it in the meantime.
         run = runs.get(db, run_id)
         if run.status == "succeeded":
@@ -72,17 +73,21 @@ def train(
         check_data(db, run, sequences)
         architecture = registry.get(run.architecture)
         config, training = options.from_row(architecture, run.hyperparameters)
-        torch.manual_seed(run.seed)
-        built = architecture.build(config)
         if training is None:
-            return _fit(db, run, cast("Baseline", built), config, sequences, progress)
+            baseline = cast("Baseline", architecture.build(config))
+            return _fit(db, run, claimed, baseline, config, sequences, progress)
         if not sequences.window_count("val"):
             raise SequenceError(
                 f"sequence set '{sequences.name}' has no validation windows, by which the best "
                 "epoch is found: create one with a share for them, as in --split 80/10/10"
             )
-        model = cast("LatentModel", built).to(place)
-        _start(db, run, place, model.kernel, registry.count_parameters(model))
+        model = _model(db, run, architecture, config, place)
+        parameters = registry.count_parameters(model)
+        _start(db, run, place, model.kernel, parameters)
+        progress.say(
+            f"run {run_id} {run.architecture}: {parameters:,} parameters on {place}, "
+            f"kernel {model.kernel}"
+        )
         with runs.failure_recorded(db, run_id):
             stream = StreamOptions(
                 batch_size=training.batch_size,
@@ -93,6 +98,7 @@ def train(
             trainer = Trainer(
                 db,
                 run,
+                claimed,
                 model,
                 config,
                 training,
@@ -101,7 +107,7 @@ def train(
                 progress,
             )
             state = trainer.run()
-            runs.finish(db, run_id)
+            runs.finish(db, claimed, parameter_count=parameters)
         return Outcome(True, state.epoch, state.best_epoch, state.best_loss)
 
 
@@ -127,9 +133,26 @@ def fit(db: Database, run: Run, baseline: Baseline, sequences: SequenceSet) -> N
     baseline.fit(lambda: train_split, lambda: validation, run.seed)
 
 
+def _model(
+    db: Database, run: Run, architecture: Architecture, config: ModelConfig, place: torch.device
+) -> LatentModel:
+    """The model on its device; what does not fit into memory is the run's failure."""
+    torch.manual_seed(run.seed)
+    try:
+        model = cast("LatentModel", architecture.build(config)).to(place)
+        # Asked for here: a kernel that is not there is refused before anything is written.
+        _ = model.kernel
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        with runs.failure_recorded(db, run.run_id):
+            raise RunError(f"the model of run {run.run_id} cannot be made: {reason}") from error
+    return model
+
+
 def _fit(
     db: Database,
     run: Run,
+    claimed: Claim,
     baseline: Baseline,
     config: ModelConfig,
     sequences: SequenceSet,
@@ -163,13 +186,13 @@ def _fit(
             data=pack_state(baseline.state()),
         )
         with db.begin() as connection:
+            claimed.check(connection)
             metrics = [Metric(name, "val", 1, 1, value) for name, value in means.items()]
             runs.write_metrics(connection, run.run_id, metrics)
             checkpoints.save(connection, run.run_id, saved)
-        _start(db, run, torch.device("cpu"), baseline.kernel, registry.count_parameters(baseline))
-        runs.finish(db, run.run_id)
+        runs.finish(db, claimed, parameter_count=registry.count_parameters(baseline))
     shown = f", validation cosine {means['cosine']:.4f}" if means else ""
-    progress.say(f"run {run.run_id} {run.architecture}: fitted{shown}")
+    progress.say(f"run {run.run_id} {run.architecture}: fitted on the CPU{shown}")
     return Outcome(trained=True)
 
 

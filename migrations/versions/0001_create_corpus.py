@@ -203,15 +203,15 @@ COMMENT ON TABLE pipeline_timing IS 'How long each step of an ingest took, and f
 INSERT INTO tmd_label (vocabulary, kind, code, label)
 SELECT 1, kind, place - 1, label
 FROM (VALUES
-    ('domain', '{"Science", "Mathematics", "Technology", "Engineering", "Medicine", "Psychology", "Philosophy",
-     "History", "Literature", "Art", "Economics", "Law", "Politics", "Education", "Environment",
-     "Software"}'::text[]),
+    ('domain', '{"Science", "Mathematics", "Technology", "Engineering", "Medicine", "Psychology",
+     "Philosophy", "History", "Literature", "Art", "Economics", "Law", "Politics", "Education",
+     "Environment", "Software"}'::text[]),
     ('task', '{"Fact Retrieval", "Definition Matching", "Analogical Reasoning", "Causal Inference",
      "Classification", "Entity Recognition", "Relationship Extraction", "Schema Adherence",
-     "Summarization", "Paraphrasing", "Translation", "Sentiment Analysis", "Argument
-     Evaluation", "Hypothesis Testing", "Code Generation", "Function Calling", "Mathematical
-     Proof", "Diagram Interpretation", "Temporal Reasoning", "Spatial Reasoning", "Ethical
-     Evaluation", "Policy Recommendation", "Roleplay Simulation", "Creative Writing",
+     "Summarization", "Paraphrasing", "Translation", "Sentiment Analysis",
+     "Argument Evaluation", "Hypothesis Testing", "Code Generation", "Function Calling",
+     "Mathematical Proof", "Diagram Interpretation", "Temporal Reasoning", "Spatial Reasoning",
+     "Ethical Evaluation", "Policy Recommendation", "Roleplay Simulation", "Creative Writing",
      "Instruction Following", "Error Detection", "Output Repair", "Question Generation",
      "Conceptual Mapping", "Knowledge Distillation", "Tool Use", "Prompt Completion"}'::text[]),
     ('modifier', '{"Biochemical", "Evolutionary", "Computational", "Logical", "Ethical", "Historical", "Legal",
@@ -234,13 +234,17 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN CASE WHEN $2 = 1 THEN vector_dims($1) END;
 COMMENT ON FUNCTION array_length(vector, integer) IS 'Dimensions of a vector, for SQL that expects an array.';
 
-CREATE FUNCTION lvmdb_refuse_seq_gap() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_seq_gap() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     touched_article bigint;
     concepts bigint;
     last_seq integer;
 BEGIN
-    FOR touched_article IN SELECT DISTINCT article_id FROM touched LOOP
+    -- In one order, so that two statements do not wait for each other.
+    FOR touched_article IN SELECT DISTINCT article_id FROM touched ORDER BY article_id LOOP
+        -- Whoever else changes this article waits, and then counts what is there.
+        PERFORM FROM article WHERE article_id = touched_article FOR NO KEY UPDATE;
         SELECT count(*), max(seq) INTO concepts, last_seq
         FROM cpe_entry WHERE article_id = touched_article;
         IF concepts <> coalesce(last_seq, -1) + 1 THEN
@@ -267,7 +271,8 @@ CREATE TRIGGER trg_cpe_entry_seq_delete AFTER DELETE ON cpe_entry
     REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION lvmdb_refuse_seq_gap();
 
-CREATE FUNCTION lvmdb_refuse_ordinal_gap() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_ordinal_gap() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     -- Each article needs its predecessor: by induction there is no gap, at one look-up a row.
     IF EXISTS (

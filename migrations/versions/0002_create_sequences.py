@@ -73,7 +73,8 @@ COMMENT ON COLUMN sequence_article.split IS 'NULL where scope is corpus: there w
 COMMENT ON COLUMN sequence_article.concepts IS 'how many the article has';
 
 -- A frozen sequence set, its articles and their concepts never change.
-CREATE FUNCTION lvmdb_refuse_frozen_set() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_frozen_set() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     IF OLD.frozen_at IS NOT NULL AND NEW IS DISTINCT FROM OLD THEN
         RAISE EXCEPTION 'sequence set % is frozen', OLD.name
@@ -86,10 +87,14 @@ COMMENT ON FUNCTION lvmdb_refuse_frozen_set() IS 'Refuses any change of a frozen
 CREATE TRIGGER trg_sequence_set_frozen BEFORE UPDATE ON sequence_set
     FOR EACH ROW EXECUTE FUNCTION lvmdb_refuse_frozen_set();
 
-CREATE FUNCTION lvmdb_refuse_frozen_split() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_frozen_split() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     frozen text;
 BEGIN
+    -- A freeze that is under way is waited for, and one that an old snapshot cannot see is an error.
+    PERFORM FROM sequence_set s
+    WHERE s.sequence_set_id IN (SELECT sequence_set_id FROM touched) FOR KEY SHARE;
     SELECT s.name INTO frozen FROM touched t JOIN sequence_set s USING (sequence_set_id)
     WHERE s.frozen_at IS NOT NULL LIMIT 1;
     IF FOUND THEN
@@ -114,10 +119,14 @@ CREATE TRIGGER trg_sequence_article_frozen_delete AFTER DELETE ON sequence_artic
     FOR EACH STATEMENT EXECUTE FUNCTION lvmdb_refuse_frozen_split();
 
 CREATE FUNCTION lvmdb_refuse_frozen_articles(touched_articles bigint[]) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     refused record;
 BEGIN
+    PERFORM FROM sequence_set s
+    WHERE s.sequence_set_id IN (
+        SELECT sequence_set_id FROM sequence_article WHERE article_id = ANY (touched_articles)
+    ) FOR KEY SHARE;
     SELECT s.name, a.source_key INTO refused
     FROM sequence_article sa
     JOIN sequence_set s USING (sequence_set_id)
@@ -131,7 +140,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lvmdb_refuse_frozen_articles(bigint[]) IS 'Raises an error if any of the articles belongs to a frozen sequence set.';
 
-CREATE FUNCTION lvmdb_refuse_frozen_concepts() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_frozen_concepts() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     PERFORM lvmdb_refuse_frozen_articles(
         (SELECT coalesce(array_agg(DISTINCT article_id), '{}') FROM touched)
@@ -140,7 +150,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lvmdb_refuse_frozen_concepts() IS 'Refuses to add concepts to, or take them from, an article of a frozen set.';
 
-CREATE FUNCTION lvmdb_refuse_frozen_content() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_frozen_content() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     -- Codes, probes and episodes may be added later; text, order and vector may not change.
     PERFORM lvmdb_refuse_frozen_articles((
@@ -167,7 +178,8 @@ CREATE TRIGGER trg_cpe_entry_frozen_delete AFTER DELETE ON cpe_entry
     REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION lvmdb_refuse_frozen_concepts();
 
-CREATE FUNCTION lvmdb_refuse_frozen_article() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_frozen_article() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     IF (NEW.source_key, NEW.ordinal, NEW.dataset_source, NEW.article_id)
        IS DISTINCT FROM (OLD.source_key, OLD.ordinal, OLD.dataset_source, OLD.article_id) THEN
@@ -181,7 +193,8 @@ CREATE TRIGGER trg_article_frozen BEFORE UPDATE ON article
     FOR EACH ROW EXECUTE FUNCTION lvmdb_refuse_frozen_article();
 
 -- TRUNCATE fires none of the triggers above.
-CREATE FUNCTION lvmdb_refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION lvmdb_refuse_truncate() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% cannot be truncated: sequence sets and runs rest on it', TG_TABLE_NAME
         USING ERRCODE = 'integrity_constraint_violation', HINT = 'DELETE what is to go';

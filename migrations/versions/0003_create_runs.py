@@ -151,6 +151,7 @@ CREATE TABLE evaluation (
     low DOUBLE PRECISION,
     high DOUBLE PRECISION,
     pool_size INTEGER NOT NULL,
+    pool_fingerprint BYTEA NOT NULL,
     queries INTEGER NOT NULL,
     distinct_truths INTEGER NOT NULL,
     chance DOUBLE PRECISION NOT NULL,
@@ -170,6 +171,7 @@ COMMENT ON COLUMN evaluation.pool IS 'what the truth was ranked among';
 COMMENT ON COLUMN evaluation.version IS 'of the metric''s definition';
 COMMENT ON COLUMN evaluation.low IS 'lower end of the 95 % interval; NULL if not computed';
 COMMENT ON COLUMN evaluation.high IS 'upper end of the 95 % interval; NULL if not computed';
+COMMENT ON COLUMN evaluation.pool_fingerprint IS 'SHA-256 over the pool''s ids and vectors: only values of one pool are compared';
 COMMENT ON COLUMN evaluation.chance IS 'value of a concept drawn at random';
 COMMENT ON COLUMN evaluation.checkpoint_sha256 IS 'the weights; NULL for what has none';
 

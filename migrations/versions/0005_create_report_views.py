@@ -13,9 +13,10 @@ depends_on = None
 UPGRADE = r"""
 CREATE VIEW run_leaderboard AS
 WITH latest AS (
-    SELECT DISTINCT ON (run_id, split, pool, metric) *
-    FROM evaluation
-    ORDER BY run_id, split, pool, metric, version DESC
+    -- One version of each metric, the newest: values of different formulas are not compared.
+    SELECT *
+    FROM (SELECT *, max(version) OVER (PARTITION BY metric) AS newest FROM evaluation) versioned
+    WHERE version = newest
 ), scores AS (
     SELECT s.sequence_set_id, s.name AS sequence_set, e.split, e.pool,
            r.run_id, r.kind, r.architecture, r.loss, r.seed, r.parameter_count, r.stamps,
@@ -27,22 +28,22 @@ WITH latest AS (
            max(e.value) FILTER (WHERE e.metric = 'recall@10') AS recall_10,
            max(e.value) FILTER (WHERE e.metric = 'mrr@10') AS mrr_10,
            max(e.chance) FILTER (WHERE e.metric = 'recall@10') AS chance_recall_10,
-           e.pool_size, max(e.queries) AS queries,
+           e.pool_fingerprint, max(e.pool_size) AS pool_size, max(e.queries) AS queries,
            max(e.distinct_truths) AS distinct_truths
     FROM latest e
     JOIN experiment_run r USING (run_id)
     JOIN sequence_set s ON s.sequence_set_id = r.sequence_set_id
-    GROUP BY s.sequence_set_id, e.split, e.pool, e.pool_size, r.run_id
+    GROUP BY s.sequence_set_id, e.split, e.pool, e.pool_fingerprint, r.run_id
 ), best AS (
-    -- A pool grows with its dataset: ranks among fewer concepts are no baseline for ranks among more.
+    -- A pool grows with its dataset: what was ranked among other concepts is no baseline.
     -- The margin never decides a best baseline: that of random vectors is the best there is.
-    SELECT sequence_set_id, split, pool, pool_size,
+    SELECT sequence_set_id, split, pool, pool_fingerprint, count(*) AS baselines,
            max(cosine) AS cosine, min(mse) AS mse, max(recall_5) AS recall_5, max(mrr_10) AS mrr_10,
            (array_agg(architecture ORDER BY cosine DESC))[1] AS by_cosine,
            (array_agg(architecture ORDER BY mrr_10 DESC))[1] AS by_mrr
     FROM scores
     WHERE kind = 'baseline'
-    GROUP BY sequence_set_id, split, pool, pool_size
+    GROUP BY sequence_set_id, split, pool, pool_fingerprint
 )
 SELECT scores.*,
        scores.cosine - best.cosine AS cosine_gain,
@@ -50,10 +51,11 @@ SELECT scores.*,
        scores.recall_5 - best.recall_5 AS recall_5_gain,
        scores.mrr_10 - best.mrr_10 AS mrr_10_gain,
        best.by_cosine AS best_baseline_by_cosine,
-       best.by_mrr AS best_baseline_by_mrr
+       best.by_mrr AS best_baseline_by_mrr,
+       coalesce(best.baselines, 0) AS baselines
 FROM scores
-LEFT JOIN best USING (sequence_set_id, split, pool, pool_size);
-COMMENT ON VIEW run_leaderboard IS 'What each run is worth, and how far it is from the best baseline of the same set, split and pool, the pool being of the same size. A gain below zero in mse is an improvement; elsewhere one above zero.';
+LEFT JOIN best USING (sequence_set_id, split, pool, pool_fingerprint);
+COMMENT ON VIEW run_leaderboard IS 'What each run is worth, and how far it is from the best baseline of the same set, split and pool. A gain below zero in mse is an improvement; elsewhere one above zero.';
 
 CREATE VIEW run_curve AS
 SELECT m.run_id, r.architecture, r.loss, r.seed, m.name, m.split, m.epoch, m.step, m.value,
@@ -84,7 +86,7 @@ CROSS JOIN LATERAL (
     ORDER BY n.concept_vec <#> l2_normalize(p.predicted_vec)
     LIMIT 1
 ) nearest;
-COMMENT ON VIEW prediction_detail IS 'Each prediction as text: its context within the article, the truth, and the nearest concept that is not in the context.';
+COMMENT ON VIEW prediction_detail IS 'Each prediction as text: its context as far as it lies in the article (in scope corpus it may begin in the one before), the truth, and the nearest concept that is not in that context.';
 
 CREATE VIEW corpus_health AS
 WITH concepts AS (

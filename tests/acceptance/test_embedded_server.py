@@ -36,7 +36,7 @@ def test_dump_and_restore(demo: Any, program: Any) -> None:
     expected = fingerprints(demo.program)
     assert len(expected) > 9
     assert fingerprints(program) == expected
-    verified = program("verify", "--sequences", "python-docs-5")
+    verified = program("verify", "--sequences", "python-docs-12")
     assert "the data is what was frozen" in verified.stderr
     program("migrate", "--check")
 
@@ -58,7 +58,7 @@ def test_dump_and_restore(demo: Any, program: Any) -> None:
     assert fingerprints(program) == expected
 
     # What is new takes no id of what was there.
-    new = program("runs", "create", "--architecture", "copy-last", "--sequences", "python-docs-5",
+    new = program("runs", "create", "--architecture", "copy-last", "--sequences", "python-docs-12",
                   "--seed", "3")  # fmt: skip
     assert new.stdout == "10\n"
 

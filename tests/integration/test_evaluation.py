@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from lvmdb.corpus import encoders
-from lvmdb.corpus.articles import DIMENSION, VectorArticle
+from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import SequenceError, UnknownNameError
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.models import registry

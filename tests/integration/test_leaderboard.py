@@ -46,8 +46,9 @@ def score(db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql) -> Scor
         for metric, value in zip(METRICS, values, strict=True):
             sql(
                 "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
-                "queries, distinct_truths, chance) VALUES (%s, %s, %s, %s, %s, %s, %s, 12, 11, .1)",
-                [run_id, split, pool, metric, version, value, pool_size],
+                "pool_fingerprint, queries, distinct_truths, chance) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, int4send(%s), 12, 11, .1)",
+                [run_id, split, pool, metric, version, value, pool_size, pool_size],
             )
         return run_id
 
@@ -95,8 +96,9 @@ def test_only_what_was_measured_alike_is_compared(
 def test_the_newest_version_of_a_metric_counts(score: Score, sql: Sql) -> None:
     run_id = score("copy-last", cosine=0.5)
     sql(
-        "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, queries, "
-        "distinct_truths, chance) VALUES (%s, 'test', 'corpus', 'cosine', 2, .4, 64, 12, 11, .1)",
+        "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
+        "pool_fingerprint, queries, distinct_truths, chance) "
+        "VALUES (%s, 'test', 'corpus', 'cosine', 2, .4, 64, int4send(64), 12, 11, .1)",
         [run_id],
     )
     assert sql("SELECT cosine FROM run_leaderboard") == [(0.4,)]

@@ -133,7 +133,8 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
     runs.retry(db, run_id)
     assert state() == ("planned", None, False, False)
     started(db, run_id)
-    runs.finish(db, run_id)
+    with runs.claim(db, run_id) as claimed:
+        runs.finish(db, claimed, parameter_count=3)
     assert state() == ("succeeded", None, False, True)
     for wrong in (runs.cancel, runs.retry):
         with pytest.raises(RunError, match="is succeeded"):
@@ -202,8 +203,8 @@ def test_deletion_takes_what_belongs_to_the_run(
         )
         sql(
             "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
-            "queries, distinct_truths, chance) "
-            "VALUES (%s, 'val', 'corpus', 'mse', 1, 0, 9, 1, 1, 0)",
+            "pool_fingerprint, queries, distinct_truths, chance) "
+            "VALUES (%s, 'val', 'corpus', 'mse', 1, 0, 9, '', 1, 1, 0)",
             [owner],
         )
     with runs.claim(db, run_id), pytest.raises(RunError, match="is running elsewhere"):

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from lvmdb.corpus import encoders
-from lvmdb.corpus.articles import DIMENSION, VectorArticle
+from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
 from lvmdb.models import registry
 from lvmdb.sequences import sets

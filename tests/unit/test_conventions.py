@@ -97,9 +97,7 @@ def test_what_is_public_has_a_docstring() -> None:
 
 def test_only_settings_reads_the_environment() -> None:
     readers = {
-        name_of(path)
-        for path in MODULES
-        if re.search(r"os\.environ|os\.getenv", path.read_text())
+        name_of(path) for path in MODULES if re.search(r"os\.environ|os\.getenv", path.read_text())
     }
     # The server hands the environment on to PostgreSQL's programs.
     assert readers <= {"lvmdb/settings.py", "lvmdb/db/server.py", "lvmdb/db/server_programs.py"}

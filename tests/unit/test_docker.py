@@ -61,7 +61,7 @@ def test_the_password_is_required_and_only_ever_a_variable(compose: dict[str, An
     for service in compose["services"].values():
         environment = service["environment"]
         password = environment.get("POSTGRES_PASSWORD") or environment["PGPASSWORD"]
-        assert password.startswith("${LVMDB_DB_PASSWORD:?")
+        assert password.startswith("${POSTGRES_PASSWORD:?")
         assert "PASSWORD" not in environment.get("LVMDB_DSN", "")
 
 

@@ -185,6 +185,12 @@ evaluation = Table(
     Column("low", Double, comment="lower end of the 95 % interval; NULL if not computed"),
     Column("high", Double, comment="upper end of the 95 % interval; NULL if not computed"),
     Column("pool_size", Integer, nullable=False),
+    Column(
+        "pool_fingerprint",
+        LargeBinary,
+        nullable=False,
+        comment="SHA-256 over the pool's ids and vectors: only values of one pool are compared",
+    ),
     Column("queries", Integer, nullable=False),
     Column("distinct_truths", Integer, nullable=False),
     Column("chance", Double, nullable=False, comment="value of a concept drawn at random"),
