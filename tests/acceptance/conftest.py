@@ -52,22 +52,22 @@ class Program:
             "HF_HUB_OFFLINE": "1",
         }
 
-    def __call__(self, *arguments: str, cwd: Path | None = None, code: int = 0) -> Done:
+    def __call__(self, *arguments: str, code: int = 0, timeout: int = 280) -> Done:
         """`program("runs", "list")`; it must end with exit code `code`."""
-        return self._run([sys.executable, "-m", "lvmdb", *arguments], cwd, code)
+        return self._run([sys.executable, "-m", "lvmdb", *arguments], code, timeout)
 
-    def shell(self, line: str, *, cwd: Path | None = None, code: int = 0) -> Done:
+    def shell(self, line: str, *, code: int = 0) -> Done:
         """A command line, as a shell takes it; `lvmdb` is on the path."""
-        return self._run(["bash", "-c", line], cwd, code)
+        return self._run(["bash", "-c", line], code, 280)
 
-    def _run(self, command: list[str], cwd: Path | None, code: int) -> Done:
+    def _run(self, command: list[str], code: int, timeout: int) -> Done:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            cwd=cwd or self.home.parent,
+            cwd=self.home.parent,
             env=self.environment,
-            timeout=280,
+            timeout=timeout,
         )
         assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done

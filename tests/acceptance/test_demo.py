@@ -119,7 +119,8 @@ def test_it_works_with_the_published_weights(program: Any) -> None:
     models = program.home / "models"
     models.mkdir(parents=True)
     (models / DEMO_ENCODER.replace("/", "--")).symlink_to(folder)
-    done = program("demo", "--articles", "10", "--epochs", "2")
+    # Ten topics are about a thousand concepts: minutes, for an encoder of this size on a CPU.
+    done = program("demo", "--articles", "10", "--epochs", "2", timeout=800)
     assert "10 articles added" in done.stderr
     found = program("search", "how exceptions are handled", "--exact", "-k", "1", "-q")
     assert "exception" in found.stdout.lower()
