@@ -13,7 +13,6 @@ POOL = Pool(
     cpe_id=[bytes([n]) * 16 for n in range(9)],
     vectors=np.eye(9, 768, dtype=np.float32),
     fingerprint=b"",
-    fingerprint=b"nine concepts",
     article_id=np.array([10, 20, 30]),
     first=np.array([3, 5, 0]),
     length=np.array([2, 4, 3]),
