@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -105,8 +106,7 @@ def test_more_articles_go_into_a_set_of_their_own(demo: Any) -> None:
 
 
 @pytest.mark.real_weights
-@pytest.mark.timeout(900)
-def test_it_works_with_the_published_weights(program: Any) -> None:
+def test_text_is_found_with_the_published_weights(program: Any, tmp_path: Path) -> None:
     try:
         folder = find_weights(
             DEMO_ENCODER,
@@ -119,8 +119,16 @@ def test_it_works_with_the_published_weights(program: Any) -> None:
     models = program.home / "models"
     models.mkdir(parents=True)
     (models / DEMO_ENCODER.replace("/", "--")).symlink_to(folder)
-    # Ten topics are about a thousand concepts: minutes, for an encoder of this size on a CPU.
-    done = program("demo", "--articles", "10", "--epochs", "2", timeout=800)
-    assert "10 articles added" in done.stderr
-    found = program("search", "how exceptions are handled", "--exact", "-k", "1", "-q")
-    assert "exception" in found.stdout.lower()
+    # The demo's own corpus takes an encoder of this size minutes: a few sentences show the same.
+    texts = {
+        "exceptions": "An exception is raised where an error is found; a try statement handles it.",
+        "loops": "A for loop takes the items of a sequence one by one until none is left over.",
+        "numbers": "Integers have no limit, and floating point numbers follow the machine's own.",
+    }
+    source = tmp_path / "few.jsonl"
+    source.write_text("".join(json.dumps({"title": k, "text": v}) + "\n" for k, v in texts.items()))
+    arguments = ("ingest", "run", source, "--reader", "jsonl", "--dataset", "few")
+    program("migrate")
+    program(*arguments, "--encoder", DEMO_ENCODER)
+    found = program("search", "how errors are dealt with", "--exact", "-k", "1", "-q")
+    assert "try statement" in found.stdout
