@@ -97,8 +97,7 @@ def test_a_second_call_repeats_nothing(demo: Any) -> None:
     assert again.stdout == demo.out
 
 
-def test_more_articles_go_into_a_set_of_their_own(demo: Any) -> None:
-    """Only the plan is looked at: a frozen set does not change under the runs on it."""
+def test_it_leaves_one_frozen_set_over_all_articles(demo: Any) -> None:
     shown = demo.program("sequences", "list", "--format", "csv").stdout
     (row,) = csv.DictReader(io.StringIO(shown))
     assert (row["articles"], row["context"]) == ("12", "5")
