@@ -135,16 +135,19 @@ def test_a_text_that_is_not_utf8_is_named(
     assert (result.code, result.err) == (1, "lvmdb: not UTF-8: 'a\\udcff'\n")
 
 
-def test_an_error_of_the_program_is_not_hidden(
-    monkeypatch: pytest.MonkeyPatch, command: Callable[[Callable[[App], None]], None]
+def test_a_fault_of_the_program_is_one_line_and_verbose_shows_where(
+    run: Run, command: Callable[[Callable[[App], None]], None]
 ) -> None:
     def fail(app: App) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by zero")
 
     command(fail)
-    monkeypatch.setattr(sys, "argv", ["lvmdb", "try"])
-    with pytest.raises(ZeroDivisionError):
-        program.main()
+    result = run("try")
+    assert (result.code, result.err) == (
+        1,
+        "lvmdb: ZeroDivisionError: by zero (-v shows where)\n",
+    )
+    assert "in fail" in run("-v", "try").err
 
 
 def test_verbose_shows_the_causes(
