@@ -49,10 +49,10 @@ SET items = pipeline_timing.items + excluded.items,
 SELECT sentence, probe_vec FROM encoder_probe WHERE encoder_id = :encoder_id ORDER BY ordinal;
 
 -- name: sample_concepts
--- Some concepts of an encoder, the same at each call, to hold a loaded model against.
+-- Some concepts of a dataset, the same at each call, to hold a loaded model against.
 SELECT c.concept_text, c.concept_vec
 FROM cpe_entry c
-WHERE c.encoder_id = :encoder_id
+WHERE c.dataset_source = :dataset AND c.concept_vec IS NOT NULL
 ORDER BY md5(c.cpe_id::text)
 LIMIT :how_many;
 

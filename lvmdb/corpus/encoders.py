@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from lvmdb.corpus.encoder import (
     MATCH_COSINE,
@@ -77,17 +78,14 @@ def encode_beside(
             held one against them yet.
     """
     with db.connect() as connection:
-        row = connection.execute(
-            select(encoder.c.encoder_id, encoder.c.name)
-            .join(dataset, dataset.c.encoder_id == encoder.c.encoder_id)
-            .where(dataset.c.dataset_source == dataset_source)
-        ).one_or_none()
-        if row is None:
+        name = of_dataset(connection, dataset_source)
+        if name is None:
             raise EncoderError(f"dataset '{dataset_source}' has no vectors to search among")
-        sentences, stored = probes(connection, row.encoder_id)
+        require_verified(connection, dataset_source)
+        sentences, stored = probes(connection, encoder_id_of(connection, name))
     if not sentences:
-        raise _unverified(row.name)
-    loaded = load(settings, row.name)
+        raise _unverified(name)
+    loaded = load(settings, name)
     check_fingerprint(stored, loaded)
     return loaded.encode(texts)
 
@@ -131,9 +129,9 @@ def register_imported(connection: Connection, name: str) -> int:
 
 
 def verify(db: Database, loaded: SentenceEncoder) -> Verification:
-    """Hold a loaded model against its fingerprint; without one, against its own concepts.
+    """Hold a loaded model against its fingerprint, and against concepts that were imported.
 
-    In the second case a match gives the encoder its fingerprint.
+    A match gives the encoder a fingerprint if it had none, and makes those datasets verified.
 
     Raises:
         UnknownNameError: no encoder has this name.
@@ -142,36 +140,74 @@ def verify(db: Database, loaded: SentenceEncoder) -> Verification:
     with db.begin() as connection:
         found = encoder_id_of(connection, loaded.name)
         sentences, stored = probes(connection, found)
-        if sentences:
-            lowest = check_fingerprint(stored, loaded)
-            return Verification("fingerprint", len(sentences), lowest)
-        rows = connection.execute(
-            query("corpus", "sample_concepts"), {"encoder_id": found, "how_many": SAMPLE}
-        ).all()
-        if not rows:
+        lowest = [check_fingerprint(stored, loaded)] if sentences else []
+        compared = len(sentences)
+        imported = connection.execute(
+            select(dataset.c.dataset_source)
+            .where(dataset.c.encoder_id == found, or_(dataset.c.unverified, not sentences))
+            .order_by(dataset.c.dataset_source)
+        ).scalars()
+        for name in imported.all():
+            rows = connection.execute(
+                query("corpus", "sample_concepts"), {"dataset": name, "how_many": SAMPLE}
+            ).all()
+            if not rows:
+                continue
+            lowest.append(_lowest_cosine(loaded, name, rows))
+            compared += len(rows)
+            connection.execute(
+                update(dataset).where(dataset.c.dataset_source == name).values(unverified=False)
+            )
+        if not lowest:
             raise EncoderError(f"encoder '{loaded.name}' has no vectors to be held against")
-        again = loaded.encode([row.concept_text for row in rows])
-        stored = _stacked([row.concept_vec for row in rows])
-        cosines = np.einsum("ij,ij->i", again, stored) / np.linalg.norm(stored, axis=1)
-        lowest = float(cosines.min())
-        if lowest < MATCH_COSINE:
-            raise EncoderError(
-                f"encoder '{loaded.name}' does not give the vectors of its concepts again "
-                f"(lowest cosine {lowest:.4f} of {len(rows)}): the loaded model is another one, "
-                "or its pooling or normalisation differs"
+        if not sentences:
+            connection.execute(
+                update(encoder)
+                .where(encoder.c.encoder_id == found)
+                .values(
+                    revision=loaded.revision,
+                    pooling=loaded.pooling,
+                    normalised=loaded.normalised,
+                    max_tokens=loaded.max_tokens,
+                )
             )
-        connection.execute(
-            update(encoder)
-            .where(encoder.c.encoder_id == found)
-            .values(
-                revision=loaded.revision,
-                pooling=loaded.pooling,
-                normalised=loaded.normalised,
-                max_tokens=loaded.max_tokens,
-            )
+            _write_probes(connection, found, loaded)
+    against = "fingerprint" if compared == len(sentences) else "its own concepts"
+    return Verification(against, compared, min(lowest))
+
+
+def mark_unverified(connection: Connection, dataset_source: str) -> None:
+    """Vectors were imported: no model has been held against them."""
+    connection.execute(
+        update(dataset).where(dataset.c.dataset_source == dataset_source).values(unverified=True)
+    )
+
+
+def require_verified(connection: Connection, dataset_source: str) -> None:
+    """Refuse to encode text beside imported vectors that no model has been held against.
+
+    Raises:
+        EncoderError: they have not been.
+    """
+    unverified = connection.execute(
+        select(dataset.c.unverified).where(dataset.c.dataset_source == dataset_source)
+    ).scalar_one_or_none()
+    if unverified:
+        raise _unverified(of_dataset(connection, dataset_source) or "")
+
+
+def _lowest_cosine(loaded: SentenceEncoder, name: str, rows: Sequence[Any]) -> float:
+    again = loaded.encode([row.concept_text for row in rows])
+    stored = _stacked([row.concept_vec for row in rows])
+    cosines = np.einsum("ij,ij->i", again, stored) / np.linalg.norm(stored, axis=1)
+    lowest = float(cosines.min())
+    if lowest < MATCH_COSINE:
+        raise EncoderError(
+            f"encoder '{loaded.name}' does not give the vectors of dataset '{name}' again "
+            f"(lowest cosine {lowest:.4f} of {len(rows)}): the loaded model is another one, "
+            "or its pooling or normalisation differs"
         )
-        _write_probes(connection, found, loaded)
-        return Verification("its own concepts", len(rows), lowest)
+    return lowest
 
 
 def encoder_id_of(connection: Connection, name: str) -> int:

@@ -66,6 +66,8 @@ def import_vectors(
             concepts = sum(len(article.texts) for article in batch)
             with running.timed("store", concepts), db.begin() as connection:
                 stored = store(connection, dataset, encoder_id, batch, hashes)
+                if stored.concepts:
+                    encoders.mark_unverified(connection, dataset)
             running.refuse(stored)
             outcome += stored
             advance(concepts)

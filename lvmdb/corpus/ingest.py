@@ -15,7 +15,14 @@ from lvmdb.corpus.chunker import Chunker
 from lvmdb.corpus.encoder import SentenceEncoder
 from lvmdb.corpus.jobs import Job, job
 from lvmdb.corpus.readers import Reader
-from lvmdb.corpus.store import Stored, content_hash, ensure_dataset, known_hashes, store
+from lvmdb.corpus.store import (
+    Stored,
+    another_encoder,
+    content_hash,
+    ensure_dataset,
+    known_hashes,
+    store,
+)
 from lvmdb.db.engine import Database
 from lvmdb.errors import CorpusError
 from lvmdb.progress import SILENT, Advance, Progress
@@ -113,11 +120,16 @@ class _Worker:
 
     def prepare(self, concepts: int) -> None:
         """Make the dataset, with its encoder if there is anything to encode."""
+        with self._db.connect() as connection:
+            present = encoders.of_dataset(connection, self._plan.dataset)
+            encoders.require_verified(connection, self._plan.dataset)
         if self._plan.encoder is not None and concepts:
+            if present is not None and present != self._plan.encoder:
+                # Told before the model is fetched and loaded.
+                raise another_encoder(self._plan.dataset, present)
             self._encoder()
             return
         with self._db.begin() as connection:
-            present = encoders.of_dataset(connection, self._plan.dataset)
             if self._plan.encoder is None and present is not None:
                 raise CorpusError(
                     f"dataset '{self._plan.dataset}' has vectors of the encoder '{present}', which "

@@ -78,10 +78,15 @@ def ensure_dataset(connection: Connection, name: str, encoder_id: int | None) ->
             update(dataset).where(dataset.c.dataset_source == name).values(encoder_id=encoder_id)
         )
     elif encoder_id is not None and row[0] != encoder_id:
-        raise CorpusError(
-            f"dataset '{name}' has vectors of the encoder '{row[1]}', and a dataset has one "
-            "encoder: use that one (--encoder), or another dataset (--dataset)"
-        )
+        raise another_encoder(name, row[1])
+
+
+def another_encoder(name: str, present: str) -> CorpusError:
+    """The error of a second encoder in a dataset."""
+    return CorpusError(
+        f"dataset '{name}' has vectors of the encoder '{present}', and a dataset has one "
+        "encoder: use that one (--encoder), or another dataset"
+    )
 
 
 def require_dataset(db: Database, name: str) -> None:

@@ -45,6 +45,7 @@ COMMENT ON TABLE encoder_probe IS 'An encoder''s fingerprint: its vectors of fix
 CREATE TABLE dataset (
     dataset_source TEXT NOT NULL,
     encoder_id BIGINT,
+    unverified BOOLEAN DEFAULT false NOT NULL,
     title TEXT,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_dataset PRIMARY KEY (dataset_source),
@@ -54,6 +55,7 @@ CREATE TABLE dataset (
 );
 COMMENT ON TABLE dataset IS 'A corpus: articles in their order, all of whose vectors come from one encoder.';
 COMMENT ON COLUMN dataset.encoder_id IS 'the one encoder of all its vectors; NULL while it has none';
+COMMENT ON COLUMN dataset.unverified IS 'vectors were imported, and no model has been held against them since';
 
 CREATE TABLE article (
     article_id BIGINT GENERATED ALWAYS AS IDENTITY,

@@ -138,7 +138,7 @@ COMMENT ON COLUMN prediction.margin IS 'cosine less that to the last context vec
 COMMENT ON COLUMN prediction.mse IS 'mean over the dimensions';
 COMMENT ON COLUMN prediction.better IS 'candidates nearer than the truth';
 COMMENT ON COLUMN prediction.tied IS 'candidates as near as the truth';
-COMMENT ON COLUMN prediction.candidates IS 'pool size less the context''s concepts';
+COMMENT ON COLUMN prediction.candidates IS 'pool less the context and the truth''s duplicates';
 
 CREATE TABLE evaluation (
     evaluation_id BIGINT GENERATED ALWAYS AS IDENTITY,

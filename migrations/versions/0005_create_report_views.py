@@ -110,7 +110,9 @@ WITH concepts AS (
     GROUP BY a.dataset_source
 )
 SELECT d.dataset_source, e.name AS encoder,
-       EXISTS (SELECT FROM encoder_probe p WHERE p.encoder_id = d.encoder_id) AS encoder_verified,
+       NOT d.unverified
+           AND EXISTS (SELECT FROM encoder_probe p WHERE p.encoder_id = d.encoder_id)
+           AS encoder_verified,
        coalesce(o.articles, 0) AS articles, coalesce(c.concepts, 0) AS concepts,
        coalesce(c.vectors, 0) AS vectors, coalesce(c.tmd_codes, 0) AS tmd_codes,
        coalesce(o.article_gaps, 0) AS article_gaps,

@@ -282,6 +282,19 @@ def test_hashes_tell_what_is_known(files: Files, make_articles: Corpus) -> None:
     assert known_hashes(files.db, "other", ["a0"]) == {}
 
 
+def test_an_import_must_be_verified_anew(files: Files, make_articles: Corpus, sql: Sql) -> None:
+    """A name with a fingerprint says nothing about vectors that were made elsewhere."""
+    files.write(make_articles([4, 3]))
+    files.load()
+    assert sql("SELECT unverified FROM dataset") == [(True,)]
+    sql("UPDATE dataset SET unverified = false")
+    files.load()
+    assert sql("SELECT unverified FROM dataset") == [(False,)], "nothing was written"
+    files.write(make_articles([4, 3, 2]))
+    files.load()
+    assert sql("SELECT unverified FROM dataset") == [(True,)]
+
+
 def test_batches_are_of_whole_articles(make_articles: Corpus) -> None:
     made = [[len(a.texts) for a in batch] for batch, _ in batches(make_articles([3, 1, 5, 2]), 4)]
     assert made == [[3, 1], [5], [2]]

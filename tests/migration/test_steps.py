@@ -167,5 +167,8 @@ def test_no_setting_of_the_migration_is_left_in_the_session(empty: Database) -> 
     with empty.connect() as connection:
         migrate.upgrade(empty)
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "0"
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        held = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         assert connection.exec_driver_sql(held).scalar_one() == 0

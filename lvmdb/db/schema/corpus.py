@@ -67,6 +67,13 @@ dataset = Table(
         ForeignKey("encoder.encoder_id"),
         comment="the one encoder of all its vectors; NULL while it has none",
     ),
+    Column(
+        "unverified",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="vectors were imported, and no model has been held against them since",
+    ),
     Column("title", Text),
     created_at(),
     UniqueConstraint("dataset_source", "encoder_id"),

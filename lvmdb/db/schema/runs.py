@@ -159,7 +159,12 @@ prediction = Table(
     Column("mse", REAL, nullable=False, comment="mean over the dimensions"),
     Column("better", Integer, nullable=False, comment="candidates nearer than the truth"),
     Column("tied", Integer, nullable=False, comment="candidates as near as the truth"),
-    Column("candidates", Integer, nullable=False, comment="pool size less the context's concepts"),
+    Column(
+        "candidates",
+        Integer,
+        nullable=False,
+        comment="pool less the context and the truth's duplicates",
+    ),
     primary_key("run_id", "target_cpe_id"),
     one_of("split", SPLITS),
     Index(None, "target_cpe_id"),
