@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, insert, literal, or_, select, update
 
 from lvmdb.corpus.encoder import (
     MATCH_COSINE,
@@ -144,7 +144,7 @@ def verify(db: Database, loaded: SentenceEncoder) -> Verification:
         compared = len(sentences)
         imported = connection.execute(
             select(dataset.c.dataset_source)
-            .where(dataset.c.encoder_id == found, or_(dataset.c.unverified, not sentences))
+            .where(dataset.c.encoder_id == found, or_(dataset.c.unverified, literal(not sentences)))
             .order_by(dataset.c.dataset_source)
         ).scalars()
         for name in imported.all():
