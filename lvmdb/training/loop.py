@@ -15,8 +15,9 @@ import torch
 
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
+from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
-from lvmdb.db.runs import Claim, Metric, Run
+from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError
 from lvmdb.models.base import LatentModel
 from lvmdb.models.config import ModelConfig

@@ -7,10 +7,11 @@ from typing import cast
 
 import torch
 
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, claims, runs
 from lvmdb.db.checkpoints import Checkpoint
+from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
-from lvmdb.db.runs import Claim, Metric, Run
+from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError, SequenceError
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
@@ -59,7 +60,7 @@ def train(
     """
     runs.get(db, run_id)
     place = resolve_device(device)
-    with runs.claim(db, run_id) as claimed:
+    with claims.claim(db, run_id) as claimed:
         # Read again: another process may have finished it in the meantime.
         run = runs.get(db, run_id)
         if run.status == "succeeded":
@@ -88,7 +89,7 @@ def train(
             f"run {run_id} {run.architecture}: {parameters:,} parameters on {place}, "
             f"kernel {model.kernel}"
         )
-        with runs.failure_recorded(db, run_id):
+        with claims.failure_recorded(db, run_id):
             stream = StreamOptions(
                 batch_size=training.batch_size,
                 buffer_size=training.buffer_size,
@@ -144,7 +145,7 @@ def _model(
         _ = model.kernel
     except (RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        with runs.failure_recorded(db, run.run_id):
+        with claims.failure_recorded(db, run.run_id):
             raise RunError(f"the model of run {run.run_id} cannot be made: {reason}") from error
     return model
 
@@ -159,7 +160,7 @@ def _fit(
     progress: Progress,
 ) -> Outcome:
     _start(db, run, torch.device("cpu"), baseline.kernel, 0)
-    with runs.failure_recorded(db, run.run_id):
+    with claims.failure_recorded(db, run.run_id):
         fit(db, run, baseline, sequences)
         averages = Averages()
         validation = SequenceStream(db, sequences, "val", StreamOptions(batch_size=BASELINE_BATCH))

@@ -24,7 +24,7 @@ import torch
 from psycopg import conninfo, sql
 
 from lvmdb.cli import main as program
-from lvmdb.db import migrate, runs
+from lvmdb.db import claims, migrate, runs
 from lvmdb.db.engine import Database
 
 Fresh = Callable[..., AbstractContextManager[Database]]
@@ -373,7 +373,7 @@ def test_a_device_that_is_not_there(refused: Callable[..., str], command: str, d
 
 def test_a_run_that_is_running_elsewhere(house: House, refused: Callable[..., str]) -> None:
     with house.db.raw_connection() as other:
-        other.execute("SELECT pg_advisory_lock(%s, %s)", [runs.LOCK_CLASS, PLANNED])
+        other.execute("SELECT pg_advisory_lock(%s, %s)", [claims.LOCK_CLASS, PLANNED])
         for arguments in (["train", "--run-id"], ["runs", "delete", "--yes"]):
             refused([*arguments, str(PLANNED)], f"run {PLANNED} is running elsewhere")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, claims, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric
@@ -50,18 +50,18 @@ def test_one_at_a_time_has_a_run(
 ) -> None:
     monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.2)
     other = plan(db, "context-mean", "s", {})
-    with runs.claim(db, run_id):
+    with claims.claim(db, run_id):
         started(db, run_id)
         with (
             pytest.raises(
-                RunError, match=rf"run {run_id} is running elsewhere \({runs.worker_name()}"
+                RunError, match=rf"run {run_id} is running elsewhere \({claims.worker_name()}"
             ),
-            runs.claim(db, run_id),
+            claims.claim(db, run_id),
         ):
             pytest.fail("two had it")
-        with runs.claim(db, other):
+        with claims.claim(db, other):
             pass
-    with runs.claim(db, run_id):
+    with claims.claim(db, run_id):
         pass
 
 
@@ -70,7 +70,7 @@ def test_a_claim_waits_for_one_that_is_just_ending(db: Database, run_id: int) ->
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with runs.claim(db, run_id):
+        with claims.claim(db, run_id):
             held.set()
             release.wait(10)
 
@@ -78,15 +78,15 @@ def test_a_claim_waits_for_one_that_is_just_ending(db: Database, run_id: int) ->
     holder.start()
     assert held.wait(10)
     threading.Timer(0.3, release.set).start()
-    with runs.claim(db, run_id):
+    with claims.claim(db, run_id):
         assert release.is_set()
     holder.join()
 
 
 def test_a_claim_ends_with_its_error(db: Database, run_id: int) -> None:
-    with pytest.raises(ZeroDivisionError), runs.claim(db, run_id):
+    with pytest.raises(ZeroDivisionError), claims.claim(db, run_id):
         raise ZeroDivisionError
-    with runs.claim(db, run_id):
+    with claims.claim(db, run_id):
         pass
     assert "lvmdb-heartbeat" not in {thread.name for thread in threading.enumerate()}
 
@@ -97,7 +97,7 @@ def test_a_claimed_run_has_a_heartbeat(
     monkeypatch.setattr(runs, "HEARTBEAT_EVERY", 0.05)
     beat = "SELECT heartbeat_at FROM experiment_run"
     assert sql(beat) == [(None,)]
-    with runs.claim(db, run_id):
+    with claims.claim(db, run_id):
         seen: set[Any] = set()
         until = time.monotonic() + 20
         while len(seen) < 3 and time.monotonic() < until:
@@ -127,13 +127,13 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
     for wrong in (runs.cancel, runs.retry):
         with pytest.raises(RunError, match="is running"):
             wrong(db, run_id)
-    with pytest.raises(ValueError, match="broken"), runs.failure_recorded(db, run_id):
+    with pytest.raises(ValueError, match="broken"), claims.failure_recorded(db, run_id):
         raise ValueError("it is broken")
     assert state() == ("failed", "it is broken", True, True)
     runs.retry(db, run_id)
     assert state() == ("planned", None, False, False)
     started(db, run_id)
-    with runs.claim(db, run_id) as claimed:
+    with claims.claim(db, run_id) as claimed:
         runs.finish(db, claimed, parameter_count=3)
     assert state() == ("succeeded", None, False, True)
     for wrong in (runs.cancel, runs.retry):
@@ -144,7 +144,7 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
 def test_a_run_that_goes_on_keeps_its_beginning(db: Database, run_id: int, sql: Sql) -> None:
     started(db, run_id)
     first = sql("SELECT started_at FROM experiment_run")
-    with pytest.raises(ValueError, match="x"), runs.failure_recorded(db, run_id):
+    with pytest.raises(ValueError, match="x"), claims.failure_recorded(db, run_id):
         raise ValueError("x")
     started(db, run_id)
     assert sql("SELECT started_at, finished_at, error, traceback FROM experiment_run") == [
@@ -164,7 +164,7 @@ def test_a_run_that_goes_on_keeps_its_beginning(db: Database, run_id: int, sql: 
 def test_a_failure_has_a_message(
     db: Database, run_id: int, sql: Sql, error: BaseException, message: str
 ) -> None:
-    with pytest.raises(type(error)), runs.failure_recorded(db, run_id):
+    with pytest.raises(type(error)), claims.failure_recorded(db, run_id):
         raise error
     ((status, found, trace),) = sql("SELECT status, error, traceback FROM experiment_run")
     assert (status, found) == ("failed", message)
@@ -207,7 +207,7 @@ def test_deletion_takes_what_belongs_to_the_run(
             "VALUES (%s, 'val', 'corpus', 'mse', 1, 0, 9, '', 1, 1, 0)",
             [owner],
         )
-    with runs.claim(db, run_id), pytest.raises(RunError, match="is running elsewhere"):
+    with claims.claim(db, run_id), pytest.raises(RunError, match="is running elsewhere"):
         runs.remove(db, run_id)
     runs.remove(db, run_id)
     for table in ("experiment_run", "run_metric", "checkpoint", "prediction", "evaluation"):

@@ -16,7 +16,7 @@ import torch
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import runs
+from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
@@ -171,7 +171,7 @@ def test_a_rows_story_is_complete(world: World, lstm: int) -> None:
     assert (row["code_version"], row["code_dirty"]) == environment.code_version()
     assert row["environment"]["packages"]["torch"] == torch.__version__
     assert row["environment"]["torch_threads"] == torch.get_num_threads()
-    assert row["worker"] == runs.worker_name()
+    assert row["worker"] == claims.worker_name()
     assert row["error"] is row["traceback"] is None
     assert row["created_at"] <= row["started_at"] <= row["heartbeat_at"] == row["finished_at"]
     assert bytes.fromhex(row["sequence_fingerprint"][2:]) == world.sequences.fingerprint
