@@ -24,7 +24,7 @@ import torch
 from psycopg import conninfo, sql
 
 from lvmdb.cli import main as program
-from lvmdb.db import claims, migrate, runs
+from lvmdb.db import claims, migrate
 from lvmdb.db.engine import Database
 
 Fresh = Callable[..., AbstractContextManager[Database]]
@@ -179,7 +179,7 @@ def refused(
 ) -> Callable[..., str]:
     """`refused(["train", ...], "part of the message", code=1)`: and nothing is written."""
     monkeypatch.setenv("LVMDB_DSN", house.db.dsn)
-    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.2)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.2)
     monkeypatch.chdir(house.files)
 
     def check(arguments: list[str], said: str, code: int = 1) -> str:

@@ -18,7 +18,7 @@ import pytest
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import runs
+from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import RunError
 from lvmdb.evaluation.evaluate import Evaluator
@@ -169,7 +169,7 @@ def test_stopped_by_signals_it_says_so_and_goes_on_bit_for_bit(
     world: World, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGINT in one epoch, SIGTERM in a later one; while it runs nobody else may have it."""
-    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.3)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.3)
     run_id = world.planned()
     with world.process(run_id) as process:
         world.wait_for_epoch(run_id, 1, process)

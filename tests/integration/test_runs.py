@@ -48,7 +48,7 @@ def started(db: Database, run_id: int) -> None:
 def test_one_at_a_time_has_a_run(
     db: Database, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.2)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.2)
     other = plan(db, "context-mean", "s", {})
     with claims.claim(db, run_id):
         started(db, run_id)
@@ -94,7 +94,7 @@ def test_a_claim_ends_with_its_error(db: Database, run_id: int) -> None:
 def test_a_claimed_run_has_a_heartbeat(
     db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "HEARTBEAT_EVERY", 0.05)
+    monkeypatch.setattr(claims, "HEARTBEAT_EVERY", 0.05)
     beat = "SELECT heartbeat_at FROM experiment_run"
     assert sql(beat) == [(None,)]
     with claims.claim(db, run_id):
@@ -189,7 +189,7 @@ def test_metrics_are_written_once_and_forgotten_by_epoch(
 def test_deletion_takes_what_belongs_to_the_run(
     db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "CLAIM_PATIENCE", 0.1)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.1)
     other = plan(db, "context-mean", "s", {})
     for owner in (run_id, other):
         saved = Checkpoint("best", 1, 1, "copy-last", {}, {}, b"bytes")
