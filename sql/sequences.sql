@@ -131,8 +131,9 @@ ORDER BY position;
 
 -- name: stream_concepts
 -- The concepts of the articles given, in the order given. The subquery with OFFSET 0 is read once
--- for each article, in turn; the reader checks place and seq of every row.
-SELECT listed.place, concept.seq, vector_send(concept.concept_vec)
+-- for each article, in turn; the reader checks place and seq of every row. A row is one value, of
+-- one length, so that many are parsed at once.
+SELECT int8send(listed.place) || int4send(concept.seq) || vector_send(concept.concept_vec)
 FROM unnest(:article_ids ::bigint[]) WITH ORDINALITY AS listed (article_id, place)
 CROSS JOIN LATERAL (
     SELECT c.seq, c.concept_vec
