@@ -34,7 +34,7 @@ $(VENV)/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "lvmdb needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Making the environment $(VENV) (a few minutes the first time)"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing (Debian: apt install python3-venv)"; exit 1; }
 	$(PIP) $(TORCH_FLAGS) -c constraints.txt torch==2.13.0
 	@touch $@
 

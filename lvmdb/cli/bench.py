@@ -20,7 +20,14 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--sequences", "name", required=True, metavar="S", help="A frozen sequence set.")
-@click.option("--repetitions", default=5, show_default=True, type=click.IntRange(1), metavar="N")
+@click.option(
+    "--repetitions",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measured passes.",
+)
 @format_option
 @pass_app
 def stream(app: App, name: str, repetitions: int, output_format: str) -> None:
@@ -47,8 +54,22 @@ def stream(app: App, name: str, repetitions: int, output_format: str) -> None:
 @bench.command()
 @click.option("--sequences", "name", required=True, metavar="S", help="A frozen sequence set.")
 @click.option("--architecture", default="lstm", show_default=True, metavar="A")
-@click.option("--batches", default=100, show_default=True, type=click.IntRange(1), metavar="N")
-@click.option("--repetitions", default=3, show_default=True, type=click.IntRange(1), metavar="N")
+@click.option(
+    "--batches",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of a pass.",
+)
+@click.option(
+    "--repetitions",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measured passes.",
+)
 @device_option
 @format_option
 @pass_app

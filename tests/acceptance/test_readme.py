@@ -39,7 +39,7 @@ def command_lines() -> Iterator[str]:
             stripped = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
             inner = re.findall(r"\$\((lvmdb [^)]*)\)", stripped)
             yield from inner
-            outer = re.sub(r"\$\(.*?\)", "7", stripped)
+            outer = re.sub(r"\$\(.*?\)|\$\w+", "7", stripped)
             if outer.startswith("lvmdb"):
                 yield re.split(r"\s[>|&]", outer)[0]
 
