@@ -440,3 +440,39 @@ def test_text_and_vector_of_a_row_are_those_that_came_together(
     sent = [row[3] for row in rows if isinstance(row[3], bytes)]
     given = np.concatenate([article.vectors for article in articles])
     assert bulk.parsed_vectors(sent, 768).tobytes() == given.tobytes()
+
+
+def test_a_temporary_table_does_not_stand_in_for_a_frozen_set(
+    db: Database, corpus: Corpus, sequence_set: MakeSet
+) -> None:
+    corpus([5] * 5)
+    sequence_set()
+    with db.raw_connection() as connection:
+        connection.execute("CREATE TEMPORARY TABLE sequence_set (LIKE public.sequence_set)")
+        with pytest.raises(psycopg.errors.IntegrityError, match="frozen sequence set"):
+            connection.execute("UPDATE public.cpe_entry SET concept_text = 'other'")
+
+
+def test_an_old_snapshot_does_not_pass_by_a_freeze(
+    db: Database, corpus: Corpus, sequence_set: MakeSet
+) -> None:
+    corpus([5] * 5)
+    draft = sequence_set(freeze_it=False)
+    with db.raw_connection() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT FROM sequence_set")
+        sets.freeze(db, draft.name)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            connection.execute("UPDATE sequence_article SET split = 'train'")
+
+
+def test_labels_are_those_of_the_vocabulary(sql: Sql) -> None:
+    rows = sql("SELECT kind, count(*), max(code) FROM tmd_label GROUP BY kind ORDER BY kind")
+    assert rows == [("domain", 16, 15), ("modifier", 64, 63), ("task", 32, 31)]
+    assert (
+        sql("SELECT label FROM tmd_label WHERE label !~ '^[A-Z][A-Za-z-]*( [A-Z][a-z]+)*$'") == []
+    )
+    assert sql("SELECT label FROM tmd_label WHERE kind = 'task' AND code IN (12, 20)") == [
+        ("Argument Evaluation",),
+        ("Ethical Evaluation",),
+    ]

@@ -261,3 +261,14 @@ def test_an_exception_to_the_rules_is_stamped(
     for name in ("across", "within"):
         plan(db, "copy-last", name, {})
     assert sql("SELECT stamps FROM experiment_run ORDER BY run_id") == [(["scope=corpus"],), ([],)]
+
+
+def test_a_run_whose_session_ended_writes_no_more(db: Database, run_id: int, sql: Sql) -> None:
+    """Another process may have it by now."""
+    with claims.claim(db, run_id) as claimed:
+        with db.connect() as connection:
+            claimed.check(connection)
+        sql("SELECT pg_terminate_backend(%s, 5000)", [claimed.pid])
+        with pytest.raises(RunError, match="no longer this process's"):
+            runs.finish(db, claimed, parameter_count=0)
+    assert runs.get(db, run_id).status == "planned"
