@@ -25,7 +25,6 @@ from lvmdb.corpus.wheel_parts import (
 )
 from lvmdb.errors import EncoderError, MissingDependencyError
 
-DEFAULT_ENCODER = "sentence-transformers/gtr-t5-base"
 DEMO_ENCODER = "sentence-transformers/all-mpnet-base-v2"
 
 KNOWN_SHA256: Mapping[str, str] = {

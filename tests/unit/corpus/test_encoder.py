@@ -18,6 +18,12 @@ from lvmdb.corpus.encoder import (
 )
 from lvmdb.corpus.weights import DEMO_ENCODER, find_weights, sha256
 from lvmdb.errors import EncoderError
+from lvmdb.settings import Settings
+
+# Where this machine keeps weights: read before the tests get homes of their own.
+USUAL = Settings.from_environment(
+    {name: os.environ.get(name, "") for name in ("LVMDB_HOME", "LVMDB_MODELS")}
+)
 
 TEXTS = [f"{'Some text that grows. ' * (i % 7)}Number {i}" for i in range(40)]
 
@@ -138,15 +144,11 @@ def test_folders_that_hold_no_model(encoder_folder: Path, tmp_path: Path) -> Non
 
 @pytest.mark.real_weights
 def test_the_published_encoder_finds_what_belongs_together() -> None:
-    import platformdirs
-
-    models = os.environ.get("LVMDB_MODELS")
-    home = Path(os.environ.get("LVMDB_HOME") or platformdirs.user_data_dir("lvmdb"))
     try:
         folder = find_weights(
             DEMO_ENCODER,
-            models_folder=Path(models) if models else None,
-            cache_folder=home / "models",
+            models_folder=USUAL.models,
+            cache_folder=USUAL.home / "models",
             offline=True,
         )
     except EncoderError as error:
