@@ -159,14 +159,19 @@ class Server:
     def _launch(self) -> None:
         deadline = time.monotonic() + ORPHANS_TIMEOUT
         while True:
+            said_before = self.log.stat().st_size
             try:
                 return self._run(
                     *("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT)),
                     *("-D", self.data, "-l", self.log),
                 )
-            except ServerError as error:
+            except ServerError:
                 # Processes of a killed server end when they notice, or with their statement.
-                if "is still in use" not in str(error) or time.monotonic() > deadline:
+                # All that was said is read: what ends says so last, in the same log.
+                still_in_use = any(
+                    "is still in use" in line for line in self._log_lines(said_before)
+                )
+                if not still_in_use or time.monotonic() > deadline:
                     raise
             time.sleep(0.2)
 
@@ -267,9 +272,15 @@ class Server:
             raise ServerError(f"the embedded server failed at {program}: {error}") from error
 
     def _last_log_lines(self) -> list[str]:
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text(errors="replace").splitlines()
-            return [line for line in lines if "FATAL" in line or "PANIC" in line][-1:] or lines[-1:]
+        # What a session says when it ends is not why the server did not start.
+        lines = [line for line in self._log_lines() if "terminating connection" not in line]
+        return [line for line in lines if "FATAL" in line or "PANIC" in line][-1:] or lines[-1:]
+
+    def _log_lines(self, start: int = 0) -> list[str]:
+        """What the server said after this byte of its log."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace").splitlines()
         return []
 
     def _hand_over(self, path: Path) -> None:

@@ -205,22 +205,57 @@ def test_it_survives_a_client_that_is_killed(server: Server) -> None:
 def test_what_was_committed_survives_a_killed_server(server: Server) -> None:
     with psycopg.connect(server.dsn) as connection:
         connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
-    idle = psycopg.connect(server.dsn)
-    kill(server.pid())
-    assert server.start()
-    assert one(server, "SELECT count(*) FROM kept") == 1000
-    idle.close()
+    with contextlib.closing(psycopg.connect(server.dsn)):
+        kill(server.pid())
+        assert server.start()
+        assert one(server, "SELECT count(*) FROM kept") == 1000
 
 
 def test_a_killed_server_whose_processes_still_work_is_waited_for(server: Server) -> None:
-    busy = psycopg.connect(server.dsn, autocommit=True)
-    # Busy without waiting for anything: such a process does not notice that its server died.
-    busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 8000000)")
-    time.sleep(0.2)
-    kill(server.pid())
+    with contextlib.closing(psycopg.connect(server.dsn, autocommit=True)) as busy:
+        # Busy without waiting for anything: such a process does not notice that its server died.
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 8000000)")
+        time.sleep(0.2)
+        kill(server.pid())
+        assert server.start()
+        assert one(server, "SELECT 1") == 1
+
+
+def test_what_ending_sessions_say_hides_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session of the killed server may end, and say so, after the new one was refused."""
+    server.stop()
+    refused = [
+        "FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use",
+        "FATAL:  terminating connection due to unexpected postmaster exit",
+    ]
+    run = programs.run
+    tries: list[str] = []
+
+    def fail_once(command: list[str | Path], *others: object) -> None:
+        tries.append(Path(command[0]).name)
+        if len(tries) == 1:
+            with server.log.open("a") as log:
+                log.writelines(f"{line}\n" for line in refused)
+            raise subprocess.CalledProcessError(1, command)
+        run(command, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(programs, "run", fail_once)
     assert server.start()
-    assert one(server, "SELECT 1") == 1
-    busy.close()
+    assert tries == ["pg_ctl", "pg_ctl"]
+    # An old complaint is no reason to try again, and the newest one is reported.
+    server.stop()
+    with server.log.open("a") as log:
+        log.write("FATAL:  could not do it\nFATAL:  terminating connection\n")
+
+    def fail(command: list[str | Path], *_: object) -> None:
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(programs, "run", fail)
+    with pytest.raises(ServerError, match="could not do it"):
+        server.start()
+    monkeypatch.undo()
 
 
 def test_the_number_of_another_program_in_a_stale_lock_is_no_server(server: Server) -> None:
