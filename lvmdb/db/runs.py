@@ -13,7 +13,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from lvmdb.db.claims import Claim, lock, worker_name
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.db.schema.runs import checkpoint, evaluation, experiment_run, prediction, run_metric
+from lvmdb.db.schema.evaluations import evaluation, prediction
+from lvmdb.db.schema.runs import checkpoint, experiment_run, run_metric
 from lvmdb.errors import RunError, UnknownNameError
 
 

@@ -13,7 +13,7 @@ from lvmdb.db import bulk, runs
 from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
-from lvmdb.db.schema.runs import evaluation, prediction
+from lvmdb.db.schema.evaluations import evaluation, prediction
 from lvmdb.errors import SequenceError
 from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.evaluation.predictor import Predictor, load_predictor

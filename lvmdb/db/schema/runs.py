@@ -1,10 +1,8 @@
-"""Experiments: runs, their metrics and checkpoints, predictions and evaluations."""
+"""Experiments: runs, their metrics and checkpoints, the members of ensembles."""
 
 from __future__ import annotations
 
-from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import (
-    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -22,10 +20,10 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from lvmdb.db.schema.base import created_at, identity, metadata, named, one_of, primary_key
-from lvmdb.db.types import DIMENSION, SPLITS
+from lvmdb.db.types import SPLITS
 
 STATUSES = ("planned", "queued", "running", "succeeded", "failed", "cancelled")
 KINDS = ("model", "baseline", "ensemble")
@@ -145,106 +143,6 @@ checkpoint_chunk = Table(
     Column("data", LargeBinary, nullable=False),
     primary_key("checkpoint_id", "ordinal"),
     comment="The bytes of a checkpoint, in order.",
-)
-
-prediction = Table(
-    "prediction",
-    metadata,
-    Column("run_id", BigInteger, ForeignKey("experiment_run.run_id", ondelete="CASCADE")),
-    Column("target_cpe_id", UUID, ForeignKey("cpe_entry.cpe_id")),
-    Column("split", Text, nullable=False),
-    Column("predicted_vec", VECTOR(DIMENSION), nullable=False),
-    Column("cosine", REAL, nullable=False, comment="of prediction and truth"),
-    Column("margin", REAL, nullable=False, comment="cosine less that to the last context vector"),
-    Column("mse", REAL, nullable=False, comment="mean over the dimensions"),
-    Column("better", Integer, nullable=False, comment="candidates nearer than the truth"),
-    Column("tied", Integer, nullable=False, comment="candidates as near as the truth"),
-    Column(
-        "candidates",
-        Integer,
-        nullable=False,
-        comment="pool less the context and the truth's duplicates",
-    ),
-    primary_key("run_id", "target_cpe_id"),
-    one_of("split", SPLITS),
-    Index(None, "target_cpe_id"),
-    comment="The vector that a run predicts for each window, and where its truth ranks among "
-    "all concepts of the dataset.",
-)
-
-evaluation = Table(
-    "evaluation",
-    metadata,
-    identity("evaluation_id"),
-    Column(
-        "run_id",
-        BigInteger,
-        ForeignKey("experiment_run.run_id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    Column("split", Text, nullable=False),
-    Column("pool", Text, nullable=False, comment="what the truth was ranked among"),
-    Column("metric", Text, nullable=False),
-    Column("version", Integer, nullable=False, comment="of the metric's definition"),
-    Column("value", Double, nullable=False),
-    Column("low", Double, comment="lower end of the 95 % interval; NULL if not computed"),
-    Column("high", Double, comment="upper end of the 95 % interval; NULL if not computed"),
-    Column("pool_size", Integer, nullable=False),
-    Column(
-        "pool_fingerprint",
-        LargeBinary,
-        nullable=False,
-        comment="SHA-256 over the pool's ids and vectors: only values of one pool are compared",
-    ),
-    Column("queries", Integer, nullable=False),
-    Column("distinct_truths", Integer, nullable=False),
-    Column("chance", Double, nullable=False, comment="value of a concept drawn at random"),
-    Column("checkpoint_sha256", LargeBinary, comment="the weights; NULL for what has none"),
-    Column("code_version", Text),
-    created_at(),
-    UniqueConstraint("run_id", "split", "pool", "metric", "version"),
-    one_of("split", SPLITS),
-    CheckConstraint("queries > 0", name="queries"),
-    CheckConstraint("distinct_truths BETWEEN 1 AND queries", name="distinct_truths"),
-    CheckConstraint("pool_size > 1", name="pool_size"),
-    comment="What a run is worth on one split, by one metric, among one pool of candidates.",
-)
-
-candidate_pool = Table(
-    "candidate_pool",
-    metadata,
-    identity("candidate_pool_id"),
-    Column("name", Text, nullable=False),
-    Column(
-        "sequence_set_id",
-        BigInteger,
-        ForeignKey("sequence_set.sequence_set_id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    Column("split", Text, nullable=False),
-    Column("seed", BigInteger, nullable=False),
-    created_at(),
-    UniqueConstraint("name"),
-    named(),
-    one_of("split", SPLITS),
-    comment="Distractors drawn once for the windows of a split, so that every run meets the same.",
-)
-
-candidate = Table(
-    "candidate",
-    metadata,
-    Column(
-        "candidate_pool_id",
-        BigInteger,
-        ForeignKey("candidate_pool.candidate_pool_id", ondelete="CASCADE"),
-    ),
-    Column("target_cpe_id", UUID, ForeignKey("cpe_entry.cpe_id")),
-    Column("candidate_cpe_id", UUID, ForeignKey("cpe_entry.cpe_id")),
-    Column("stratum", Text, nullable=False),
-    primary_key("candidate_pool_id", "target_cpe_id", "candidate_cpe_id"),
-    one_of("stratum", ("same_article", "other_article")),
-    CheckConstraint("target_cpe_id <> candidate_cpe_id", name="not_the_truth"),
-    comment="One distractor of a candidate pool.",
 )
 
 ensemble_member = Table(

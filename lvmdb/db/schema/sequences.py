@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import UUID
 
 from lvmdb.db.schema.base import created_at, identity, metadata, named, one_of, primary_key
 from lvmdb.db.types import SPLITS
@@ -54,6 +57,14 @@ sequence_set = Table(
     Column("train_windows", Integer),
     Column("val_windows", Integer),
     Column("test_windows", Integer),
+    Column(
+        "allowed_leaks",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="pairs of concepts across splits that were admitted",
+    ),
+    Column("leaks", Integer, comment="pairs that were found on freezing; NULL: not looked for"),
     created_at(),
     UniqueConstraint("name"),
     UniqueConstraint("sequence_set_id", "dataset_source"),
@@ -71,6 +82,9 @@ sequence_set = Table(
         name="fractions",
     ),
     CheckConstraint("max_concepts > context_len", name="max_concepts"),
+    CheckConstraint("allowed_leaks >= 0", name="allowed_leaks"),
+    # Windows across articles share concepts at the borders of the splits: that is their nature.
+    CheckConstraint("leaks BETWEEN 0 AND allowed_leaks OR scope = 'corpus'", name="leaks"),
     CheckConstraint(
         "num_nulls(frozen_at, fingerprint, articles, concepts, train_windows, val_windows, "
         "test_windows) IN (0, 7)",
@@ -106,4 +120,26 @@ sequence_article = Table(
     CheckConstraint("concepts >= 1", name="concepts"),
     Index(None, "article_id"),
     comment="The articles of a sequence set, and the split of each.",
+)
+
+sequence_leak = Table(
+    "sequence_leak",
+    metadata,
+    Column(
+        "sequence_set_id",
+        BigInteger,
+        ForeignKey("sequence_set.sequence_set_id", ondelete="CASCADE"),
+    ),
+    Column("cpe_id", UUID, ForeignKey("cpe_entry.cpe_id")),
+    Column("other_cpe_id", UUID, ForeignKey("cpe_entry.cpe_id")),
+    Column("split", Text, nullable=False),
+    Column("other_split", Text, nullable=False),
+    Column("cosine", REAL, nullable=False),
+    primary_key("sequence_set_id", "cpe_id", "other_cpe_id"),
+    one_of("split", SPLITS),
+    one_of("other_split", SPLITS),
+    CheckConstraint("split <> other_split", name="across_splits"),
+    Index(None, "cpe_id"),
+    Index(None, "other_cpe_id"),
+    comment="Concepts in different splits of a frozen set that are nearly the same vector.",
 )

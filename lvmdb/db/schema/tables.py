@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lvmdb.db.schema import corpus, retrieval, runs, sequences
+from lvmdb.db.schema import corpus, evaluations, retrieval, runs, sequences
 from lvmdb.db.schema.base import metadata
 
-GROUPS = (corpus, sequences, runs, retrieval)
+GROUPS = (corpus, sequences, runs, evaluations, retrieval)
 
 __all__ = ["GROUPS", "metadata"]
