@@ -38,7 +38,7 @@ def report(
     Example:
       lvmdb report leaderboard
       lvmdb report learning_curve --format png --output curve.png
-      lvmdb report run_lineage --run-id 7 --show-sql
+      lvmdb report lineage --run-id 7 --show-sql
     """
     from lvmdb.db import queries, runs
     from lvmdb.reports.files import write

@@ -41,7 +41,8 @@ LISTINGS = {
     "report corpus_health": {"dataset_source"},
     "report learning_curve": set(),
     "report predictions --run-id 1": set(),
-    "report run_lineage": set(),
+    "report lineage": {"section", "item", "value"},
+    "report targets": {"run", "target", "wanted", "reached", "verdict"},
     "report tmd_distribution": set(),
 }
 """Listings, and columns that they must have."""
