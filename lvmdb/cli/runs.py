@@ -91,6 +91,29 @@ def show_run(app: App, run_id: int, output_format: str) -> None:
 
 
 @runs.command()
+@click.argument("a", type=int)
+@click.argument("b", type=int)
+@click.option("--all", "everything", is_flag=True, help="Also what does not differ.")
+@format_option
+@pass_app
+def diff(app: App, a: int, b: int, everything: bool, output_format: str) -> None:
+    """What differs between two runs: what they were made from, and their results.
+
+    A difference of results is A less B, with the 95 % interval of articles drawn with replacement;
+    values of other data, pools or versions of a metric are not compared.
+
+    \b
+    Example:
+      lvmdb runs diff 7 9
+      lvmdb runs diff 7 9 --all --format json
+    """
+    from lvmdb.reports.comparison import COLUMNS, compare
+
+    lines = [line for line in compare(app.database, a, b) if everything or line.differs]
+    show(COLUMNS, [vars(line) for line in lines], output_format)
+
+
+@runs.command()
 @click.argument("run_id", type=int)
 @pass_app
 def cancel(app: App, run_id: int) -> None:
