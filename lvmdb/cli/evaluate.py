@@ -19,28 +19,37 @@ from lvmdb.cli.train import device_option
 )
 @click.option(
     "--pool",
-    type=click.Choice(["corpus"]),
-    default="corpus",
-    show_default=True,
-    help="What the truth is ranked among: all concepts of the dataset.",
+    metavar="corpus|article|NAME",
+    help="What the truth is held against: all concepts of the dataset, those of its article, or "
+    "distractors that were drawn once. By default each of them.",
 )
 @device_option
 @format_option
 @pass_app
-def evaluate(app: App, run_id: int, split: str, pool: str, device: str, output_format: str) -> None:
-    """Predict every window of a split; write predictions and metrics.
+def evaluate(
+    app: App, run_id: int, split: str, pool: str | None, device: str, output_format: str
+) -> None:
+    """Predict every window of a split; write predictions, and metrics with their 95 % intervals.
+
+    Intervals and differences to the baselines come from drawing articles with replacement.
 
     \b
     Example:
       lvmdb evaluate --run-id 7 --split test
     """
     from lvmdb.evaluation.evaluate import Evaluator
+    from lvmdb.metrics.definitions import METRICS
 
     evaluator = Evaluator(app.database, device=device, progress=app.progress)
-    found = evaluator.evaluate(run_id, split)
-    rows = [
-        {"run": run_id, "split": split, "pool": pool, "metric": name, "value": value,
-         "chance": chance, "queries": found.queries, "pool_size": found.pool_size}
-        for name, (value, chance) in found.metrics.items()
-    ]  # fmt: skip
+    found = evaluator.evaluate(run_id, split, pool)
+    rows = []
+    for key, score in found.scores.items():
+        metric = METRICS[key]
+        ranked = found.pools[metric.pool]
+        low, high = score.interval or (None, None)
+        rows.append(
+            {"run": run_id, "split": split, "pool": ranked.name, "metric": metric.name,
+             "value": score.value, "low": low, "high": high, "chance": score.chance,
+             "queries": found.queries, "pool_size": ranked.size}
+        )  # fmt: skip
     show(list(rows[0]), rows, output_format)

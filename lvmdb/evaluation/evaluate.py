@@ -7,30 +7,42 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import select
 
-from lvmdb.db import bulk, runs
+from lvmdb.db import runs
 from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
-from lvmdb.db.schema.evaluations import evaluation, prediction
+from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.errors import SequenceError
+from lvmdb.evaluation import drawn_pool
 from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.evaluation.predictor import Predictor, load_predictor
-from lvmdb.metrics.chance import pool_mean
-from lvmdb.metrics.definitions import METRICS, Queries, aggregate
-from lvmdb.metrics.ranking import Ranks, duplicate_groups, rank_in_pool
+from lvmdb.evaluation.records import (
+    RankedIn,
+    write_differences,
+    write_evaluations,
+    write_predictions,
+)
+from lvmdb.evaluation.scores import Score, score
+from lvmdb.metrics.contrast import contrast
+from lvmdb.metrics.definitions import METRICS, POOLS
+from lvmdb.metrics.manifold import nearest_cosine
+from lvmdb.metrics.queries import Queries
+from lvmdb.metrics.ranking import duplicate_groups, rank_in_articles, rank_in_pool
+from lvmdb.metrics.vectors import cosine
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
+from lvmdb.sequences.reader import changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
 
-POOL = "corpus"
-"""The pool of all concepts of the dataset, of every split."""
-
 BATCH = 256
+
+SAME_VECTOR = 1 - 1e-5
+"""The least cosine of a streamed target and the pool's vector of that place: they are one row."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +50,23 @@ class Evaluated:
     """What an evaluation found.
 
     Attributes:
-        metrics: value and level of chance by metric.
+        scores: by the key of the metric.
+        pools: by kind, one of `metrics.definitions.POOLS`.
         queries: number of windows.
-        pool_size: number of concepts that a truth was ranked among.
-        pool_fingerprint: of those concepts.
     """
 
-    metrics: dict[str, tuple[float, float]]
+    scores: dict[str, Score]
+    pools: dict[str, RankedIn]
     queries: int
-    pool_size: int
-    pool_fingerprint: bytes
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """A dataset's pool with what is computed of it once."""
+
+    pool: Pool
+    groups: NDArray[np.int64]
+    article: NDArray[np.int64]
 
 
 class Evaluator:
@@ -63,172 +82,181 @@ class Evaluator:
         self._db = db
         self._device = resolve_device(device)
         self._progress = progress
-        self._pools: dict[str, tuple[Pool, NDArray[np.int64]]] = {}
+        self._corpora: dict[str, _Corpus] = {}
         self._checked: set[int] = set()
+        # Of a set and split, the same for every run: how near each truth is to another concept.
+        self._truth_nearest: dict[tuple[int, str], NDArray[np.float64]] = {}
 
-    def evaluate(self, run_id: int, split: str = "test") -> Evaluated:
+    def evaluate(self, run_id: int, split: str = "test", pool: str | None = None) -> Evaluated:
         """Predict every window of a split and rank its truth; replaces what was there of it.
 
+        Args:
+            run_id: a run that has succeeded.
+            split: whose windows.
+            pool: `corpus`, `article` or the name of a drawn pool; by default the first two and the
+                pool that was drawn for the split, which is drawn now if need be.
+
         Raises:
-            UnknownNameError: there is no such run.
-            RunError: it has not succeeded.
+            UnknownNameError: there is no such run or pool.
+            RunError: the run has not succeeded.
             SequenceError: the split has no windows, or the data changed.
         """
         run = runs.get(self._db, run_id)
-        with self._db.connect() as connection:
-            sequences = sets.get_by_id(connection, run.sequence_set_id)
+        sequences = self._sequences(run)
         if not sequences.window_count(split):
             raise SequenceError(f"sequence set '{sequences.name}' has no {split} windows")
         if sequences.sequence_set_id not in self._checked:
             check_data(self._db, run, sequences)
             self._checked.add(sequences.sequence_set_id)
+        corpus = self._corpus(sequences.dataset_source)
+        kind = pool if pool in ("corpus", "article") else "drawn"
+        kinds = frozenset(POOLS if pool is None else [kind])
         predictor = load_predictor(self._db, run, sequences, self._device)
-        pool, groups = self._pool(sequences.dataset_source)
         windows = self._predict(run, sequences, split, predictor)
-        truth = pool.rows(windows["article_id"], windows["target_seq"])
-        with self._db.connect() as connection:
-            context = ContextRows(connection, sequences, pool).of(truth)
-        ranks = rank_in_pool(
-            windows["prediction"], pool.vectors, truth, context, duplicate_group=groups
-        )
-        queries = Queries(
-            prediction=windows["prediction"],
-            target=pool.vectors[truth],
-            last_context=pool.vectors[context[:, -1]],
-            ranks=ranks,
-            pool_mean=pool_mean(pool.vectors),
-        )
-        values = {name: metric.per_query(queries) for name, metric in METRICS.items()}
-        found = Evaluated(
-            metrics={
-                name: (aggregate(values[name]), aggregate(metric.chance_per_query(queries)))
-                for name, metric in METRICS.items()
-            },
-            queries=len(queries),
-            pool_size=len(pool),
-            pool_fingerprint=pool.fingerprint,
-        )
+        truth = corpus.pool.rows(windows["article_id"], windows["target_seq"])
+        # Order, text and vector of one row: what was predicted is what it is held against.
+        if np.any(cosine(windows["target"], corpus.pool.vectors[truth]) < SAME_VECTOR):
+            raise changed()
         with self._db.begin() as connection:
-            _write_predictions(connection, run, split, pool, truth, queries, values)
-            _write_evaluation(
-                connection, run, split, found, len(np.unique(groups[truth])), predictor
+            context = ContextRows(connection, sequences, corpus.pool).of(truth)
+            drawn = None
+            if "drawn" in kinds:
+                name = pool or drawn_pool.pool_name(sequences, split)
+                if pool is None:
+                    drawn_pool.draw(
+                        connection, sequences, split, corpus.pool, truth, context, corpus.groups
+                    )
+                drawn = drawn_pool.load(connection, sequences, split, name, corpus.pool, truth)
+        queries = self._queries(
+            corpus, sequences, split, windows["prediction"], truth, context, drawn
+        )
+        scores = score(queries, windows["article_id"], kinds)
+        pools = _ranked_in(corpus, truth, drawn, kinds)
+        version, _ = code_version()
+        cpe_id = [corpus.pool.cpe_id[row] for row in truth]
+        with self._db.begin() as connection:
+            write_predictions(connection, run_id, split, cpe_id, queries)
+            write_evaluations(
+                connection,
+                run_id=run_id,
+                split=split,
+                scores=scores,
+                pools=pools,
+                articles=np.unique(windows["article_id"]),
+                queries=len(queries),
+                distinct_truths=len(np.unique(corpus.groups[truth])),
+                checkpoint_sha256=predictor.checkpoint_sha256,
+                code_version=version,
             )
+            write_differences(connection, run_id, split)
+        shown = [key for key in ("cosine", "recall@5", "mrr@10") if key in scores]
         self._progress.say(
             f"run {run_id} {run.architecture}: "
-            + ", ".join(f"{name} {value:.4f}" for name, (value, _) in found.metrics.items())
+            + ", ".join(f"{key} {scores[key].value:.4f}" for key in shown or scores)
         )
-        return found
+        return Evaluated(scores, pools, len(queries))
 
     def done(self, run_id: int, split: str = "test") -> bool:
         """Whether the run's present weights have been evaluated by every metric, on this pool."""
         run = runs.get(self._db, run_id)
-        with self._db.connect() as connection:
-            sequences = sets.get_by_id(connection, run.sequence_set_id)
-        pool, _ = self._pool(sequences.dataset_source)
+        sequences = self._sequences(run)
+        names = {
+            "corpus": "corpus",
+            "article": "article",
+            "drawn": drawn_pool.pool_name(sequences, split),
+        }
+        corpus = self._corpus(sequences.dataset_source)
         with self._db.connect() as connection:
             best = checkpoint_sha256(connection, run_id, "best")
             rows = connection.execute(
-                select(evaluation.c.metric, evaluation.c.version).where(
+                select(evaluation.c.pool, evaluation.c.metric, evaluation.c.version).where(
                     evaluation.c.run_id == run_id,
                     evaluation.c.split == split,
-                    evaluation.c.pool == POOL,
                     evaluation.c.checkpoint_sha256 == best,
-                    evaluation.c.pool_fingerprint == pool.fingerprint,
+                    (evaluation.c.pool_fingerprint == corpus.pool.fingerprint)
+                    | (evaluation.c.pool == names["drawn"]),
                 )
             ).all()
-        return {(row.metric, row.version) for row in rows} >= {
-            (name, metric.version) for name, metric in METRICS.items()
+        # Where no distractor could be drawn there are none of that pool.
+        return {tuple(row) for row in rows} >= {
+            (names[metric.pool], metric.name, metric.version)
+            for metric in METRICS.values()
+            if metric.pool != "drawn"
         }
 
-    def _pool(self, dataset: str) -> tuple[Pool, NDArray[np.int64]]:
-        if dataset not in self._pools:
+    def _sequences(self, run: Run) -> SequenceSet:
+        with self._db.connect() as connection:
+            return sets.get_by_id(connection, run.sequence_set_id)
+
+    def _corpus(self, dataset: str) -> _Corpus:
+        if dataset not in self._corpora:
             pool = load_pool(self._db, dataset)
-            self._pools[dataset] = pool, duplicate_groups(pool.vectors)
-        return self._pools[dataset]
+            place = np.searchsorted(np.sort(pool.first), np.arange(len(pool)), side="right") - 1
+            self._corpora[dataset] = _Corpus(pool, duplicate_groups(pool.vectors), place)
+        return self._corpora[dataset]
+
+    def _queries(
+        self,
+        corpus: _Corpus,
+        sequences: SequenceSet,
+        split: str,
+        prediction: NDArray[np.float32],
+        truth: NDArray[np.int64],
+        context: NDArray[np.int64],
+        drawn: drawn_pool.DrawnPool | None,
+    ) -> Queries:
+        vectors, groups = corpus.pool.vectors, corpus.groups
+        key = sequences.sequence_set_id, split
+        if key not in self._truth_nearest:
+            self._truth_nearest[key] = nearest_cosine(vectors[truth], vectors, truth)
+        return Queries(
+            prediction=prediction,
+            pool=vectors,
+            truth=truth,
+            context=context,
+            ranks=rank_in_pool(prediction, vectors, truth, context, duplicate_group=groups),
+            article_ranks=rank_in_articles(
+                prediction, vectors, truth, context, corpus.article, duplicate_group=groups
+            ),
+            contrast=None
+            if drawn is None
+            else contrast(prediction, vectors, truth, drawn.distractors),
+            nearest=nearest_cosine(prediction, vectors),
+            truth_nearest=self._truth_nearest[key],
+        )
 
     def _predict(
         self, run: Run, sequences: SequenceSet, split: str, predictor: Predictor
     ) -> dict[str, NDArray[Any]]:
         stream = SequenceStream(self._db, sequences, split, StreamOptions(batch_size=BATCH))
-        parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        parts: list[tuple[NDArray[Any], ...]] = []
         name = f"run {run.run_id} predicts"
         with self._progress.task(name, stream.windows, "windows") as advance:
             for batch in stream:
                 predicted = predictor.predict(batch).numpy()
-                parts.append((predicted, batch.article_id.numpy(), batch.target_seq.numpy()))
+                arrays = (batch.target, batch.article_id, batch.target_seq)
+                parts.append((predicted, *(array.numpy() for array in arrays)))
                 advance(len(batch))
-        names = ("prediction", "article_id", "target_seq")
+        names = ("prediction", "target", "article_id", "target_seq")
         return {
             name: np.concatenate(arrays)
             for name, arrays in zip(names, zip(*parts, strict=True), strict=True)
         }
 
 
-def _write_predictions(
-    connection: Connection,
-    run: Run,
-    split: str,
-    pool: Pool,
+def _ranked_in(
+    corpus: _Corpus,
     truth: NDArray[np.int64],
-    queries: Queries,
-    values: dict[str, NDArray[np.float64]],
-) -> None:
-    rows = len(queries)
-    ranks: Ranks = queries.ranks
-    where = (prediction.c.run_id == run.run_id, prediction.c.split == split)
-    connection.execute(delete(prediction).where(*where))
-    bulk.copy_rows(
-        connection,
-        "prediction",
-        {
-            "run_id": bulk.integers(np.full(rows, run.run_id), 8),
-            "target_cpe_id": bulk.uuids(pool.cpe_id[row] for row in truth),
-            "split": bulk.texts([split] * rows),
-            "predicted_vec": bulk.vectors(queries.prediction.astype(np.float32)),
-            "cosine": bulk.reals(values["cosine"]),
-            "margin": bulk.reals(values["margin"]),
-            "mse": bulk.reals(values["mse"]),
-            "better": bulk.integers(ranks.greater),
-            "tied": bulk.integers(ranks.ties),
-            "candidates": bulk.integers(ranks.candidates),
-        },
-    )
-
-
-def _write_evaluation(
-    connection: Connection,
-    run: Run,
-    split: str,
-    found: Evaluated,
-    distinct_truths: int,
-    predictor: Predictor,
-) -> None:
-    connection.execute(
-        delete(evaluation).where(
-            evaluation.c.run_id == run.run_id,
-            evaluation.c.split == split,
-            evaluation.c.pool == POOL,
-        )
-    )
-    version, _ = code_version()
-    connection.execute(
-        insert(evaluation),
-        [
-            {
-                "run_id": run.run_id,
-                "split": split,
-                "pool": POOL,
-                "metric": name,
-                "version": METRICS[name].version,
-                "value": value,
-                "pool_size": found.pool_size,
-                "pool_fingerprint": found.pool_fingerprint,
-                "queries": found.queries,
-                "distinct_truths": distinct_truths,
-                "chance": chance,
-                "checkpoint_sha256": predictor.checkpoint_sha256,
-                "code_version": version,
-            }
-            for name, (value, chance) in found.metrics.items()
-        ],
-    )
+    drawn: drawn_pool.DrawnPool | None,
+    kinds: frozenset[str],
+) -> dict[str, RankedIn]:
+    pool = corpus.pool
+    sizes = np.bincount(corpus.article)[corpus.article[truth]]
+    found = {
+        "corpus": RankedIn("corpus", len(pool), pool.fingerprint),
+        "article": RankedIn("article", round(float(sizes.mean())), pool.fingerprint),
+    }
+    if drawn is not None:
+        size = max(2, 1 + round(len(drawn.distractors) / len(truth)))
+        found["drawn"] = RankedIn(drawn.name, size, drawn.fingerprint)
+    return {kind: ranked for kind, ranked in found.items() if kind in kinds}

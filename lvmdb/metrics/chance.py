@@ -62,3 +62,31 @@ def mse_chance(mean: PerQuery, target: Floats) -> PerQuery:
     """`squared_error_chance` divided by the number of dimensions."""
     expected: PerQuery = squared_error_chance(mean, target) / target.shape[1]
     return expected
+
+
+def distance_chance(guesses: Floats, target: Floats) -> PerQuery:
+    """E|v - t|, estimated from a sample of the pool: `guesses` `(m, d)` unit vectors."""
+    targets = target.astype(np.float64)
+    squared = row_products(targets, targets)[:, None] + 1.0 - 2.0 * (targets @ guesses.T)
+    expected: PerQuery = np.sqrt(np.maximum(squared, 0.0)).mean(axis=1)
+    return expected
+
+
+def context_cosine_chance(
+    guesses: Floats, pool: Floats, context: npt.NDArray[np.integer]
+) -> PerQuery:
+    """E[max_i v·c_i] over the concepts c_i of each context, estimated from `guesses` `(m, d)`."""
+    expected = np.empty(len(context))
+    for start in range(0, len(context), 1024):
+        rows = context[start : start + 1024]
+        largest = np.full((len(rows), len(guesses)), -np.inf)
+        for lag in rows.T:
+            np.maximum(largest, pool[lag] @ guesses.T, out=largest)
+        expected[start : start + 1024] = largest.mean(axis=1)
+    return expected
+
+
+def sample(pool: Floats, size: int = 512, seed: int = 0) -> Floats:
+    """`(min(size, N), d)` concepts of the pool, drawn once: the same for every run."""
+    chosen = np.random.default_rng(seed).permutation(len(pool))[:size]
+    return pool[np.sort(chosen)]

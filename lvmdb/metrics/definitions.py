@@ -14,45 +14,25 @@ from types import MappingProxyType
 import numpy as np
 
 from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.metrics import chance, ranking, vectors
+from lvmdb.metrics import chance, manifold, ranking, vectors
+from lvmdb.metrics.queries import Queries
 from lvmdb.metrics.ranking import Ranks
-from lvmdb.metrics.vectors import Floats, PerQuery
+from lvmdb.metrics.vectors import PerQuery
+
+POOLS = ("corpus", "article", "drawn")
+"""What a truth is held against: all concepts of the dataset, those of its article, or distractors
+that were drawn once and stored."""
 
 _MCSHERRY = (
     "McSherry & Najork 2008, Computing information retrieval performance measures "
     "efficiently in the presence of tied scores"
 )
 _VOORHEES = "Voorhees 1999, The TREC-8 question answering track report"
+_LCM = "Barrault et al. 2024, Large concept models, 2412.08821, section 2.4.1"
 
 
-@dataclass(frozen=True)
-class Queries:
-    """All that a metric may look at, for n queries of one run.
-
-    Attributes:
-        prediction: `(n, d)` what the model answered, not normalised.
-        target: `(n, d)` the true vectors.
-        last_context: `(n, d)` the last vector of each context.
-        ranks: the truths' places in the candidate pool.
-        pool_mean: `(d,)` the mean of the candidate pool, from `chance.pool_mean`.
-    """
-
-    prediction: Floats
-    target: Floats
-    last_context: Floats
-    ranks: Ranks
-    pool_mean: PerQuery
-
-    def __post_init__(self) -> None:
-        shapes = {self.prediction.shape, self.target.shape, self.last_context.shape}
-        if len(shapes) != 1 or self.prediction.ndim != 2 or len(self.ranks) != len(self.target):
-            raise ModelError(
-                f"queries that do not belong together: vectors {sorted(shapes)}, "
-                f"{len(self.ranks)} ranks"
-            )
-
-    def __len__(self) -> int:
-        return len(self.target)
+Values = tuple[PerQuery, PerQuery | None]
+"""`(n,)` values, and what their sum is divided by: `(n,)` weights, or None for one each."""
 
 
 @dataclass(frozen=True)
@@ -60,67 +40,129 @@ class Metric:
     """One metric, as it is stored with each value.
 
     Attributes:
-        name: unique, e.g. `recall@5`.
+        name: e.g. `recall@5`; unique among the metrics of a pool.
         version: from 1, raised whenever the formula changes.
         formula: in words and signs, for one query.
         reference: where the formula comes from.
-        higher_is_better: which way an improvement points.
-        per_query: `(n,)` float64, the value for each query.
-        chance_per_query: `(n,)` float64, what a concept drawn at random reaches.
+        direction: 1 where higher is better, -1 where lower is, 0 for a gauge: it tells what a model
+            does, and decides nothing.
+        per_query: the values of all queries, with their weights.
+        chance_per_query: `(n,)` float64, what a concept drawn at random reaches, with the same
+            weights.
+        pool: one of `POOLS`.
     """
 
     name: str
     version: int
     formula: str
     reference: str
-    higher_is_better: bool
-    per_query: Callable[[Queries], PerQuery]
+    direction: int
+    per_query: Callable[[Queries], Values]
     chance_per_query: Callable[[Queries], PerQuery]
+    pool: str = "corpus"
+
+    @property
+    def key(self) -> str:
+        """Unique among all metrics: the name, behind its pool unless that is the corpus."""
+        return self.name if self.pool == "corpus" else f"{self.pool}/{self.name}"
 
 
-def aggregate(values: PerQuery) -> float:
-    """The mean over queries: what a metric reports of `(n,)` values.
+def aggregate(values: PerQuery, weights: PerQuery | None = None) -> float:
+    """sum(values) / sum(weights), by default the mean: what a metric reports of `(n,)` values.
 
     Raises:
         ModelError: there are no queries, or a value is not a number.
     """
-    if values.size == 0:
+    total = float(values.size) if weights is None else float(weights.sum(dtype=np.float64))
+    if total == 0:
         raise ModelError("a metric over no queries has no value: the split holds no window")
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values).all() and np.isfinite(total)):
         raise ModelError("a metric's values hold NaN or infinity")
-    return float(np.mean(values, dtype=np.float64))
+    return float(np.sum(values, dtype=np.float64) / total)
 
 
-def metric(name: str) -> Metric:
-    """The metric of that name.
+def metric(key: str) -> Metric:
+    """The metric of that key.
 
     Raises:
         UnknownNameError: there is none; the message offers the nearest.
     """
     try:
-        return METRICS[name]
+        return METRICS[key]
     except KeyError:
-        raise UnknownNameError("metric", name, METRICS) from None
+        raise UnknownNameError("metric", key, METRICS) from None
 
 
-def _recall(k: int) -> Metric:
+def _ranks(q: Queries, pool: str) -> Ranks:
+    return q.ranks if pool == "corpus" else q.article_ranks
+
+
+def _recall_values(q: Queries, *, k: int, pool: str) -> Values:
+    return ranking.recall_at(_ranks(q, pool), k), None
+
+
+def _recall_chance(q: Queries, *, k: int, pool: str) -> PerQuery:
+    return chance.recall_chance(_ranks(q, pool).candidates, k)
+
+
+def _recall(k: int, pool: str = "corpus") -> Metric:
     return Metric(
         name=f"recall@{k}",
         version=1,
         formula=f"clip(({k} - greater) / (ties + 1), 0, 1)",
         reference=_MCSHERRY,
-        higher_is_better=True,
-        per_query=partial(_recall_values, k=k),
-        chance_per_query=partial(_recall_chance, k=k),
+        direction=1,
+        per_query=partial(_recall_values, k=k, pool=pool),
+        chance_per_query=partial(_recall_chance, k=k, pool=pool),
+        pool=pool,
     )
 
 
-def _recall_values(q: Queries, *, k: int) -> PerQuery:
-    return ranking.recall_at(q.ranks, k)
+def _reciprocal_rank_values(q: Queries, *, pool: str) -> Values:
+    return ranking.reciprocal_rank_at(_ranks(q, pool), 10), None
 
 
-def _recall_chance(q: Queries, *, k: int) -> PerQuery:
-    return chance.recall_chance(q.ranks.candidates, k)
+def _reciprocal_rank_chance(q: Queries, *, pool: str) -> PerQuery:
+    return chance.reciprocal_rank_chance(_ranks(q, pool).candidates, 10)
+
+
+def _reciprocal_rank(pool: str = "corpus") -> Metric:
+    return Metric(
+        name="mrr@10",
+        version=1,
+        formula="mean of 1/r where r <= 10, else 0, over r = greater + 1 ... greater + ties + 1",
+        reference=f"{_VOORHEES}; ties: {_MCSHERRY}",
+        direction=1,
+        per_query=partial(_reciprocal_rank_values, pool=pool),
+        chance_per_query=partial(_reciprocal_rank_chance, pool=pool),
+        pool=pool,
+    )
+
+
+def _contrastive_values(q: Queries, *, strata: tuple[int, ...]) -> Values:
+    if q.contrast is None:
+        return np.zeros(len(q)), np.zeros(len(q))
+    return q.contrast.accuracy(*strata)
+
+
+def _contrastive_chance(q: Queries, *, strata: tuple[int, ...]) -> PerQuery:
+    _, weights = _contrastive_values(q, strata=strata)
+    # Half of the distractors are farther than a concept drawn at random.
+    assert weights is not None
+    return weights / 2
+
+
+def _contrastive_accuracy(name: str, strata: tuple[int, ...]) -> Metric:
+    return Metric(
+        name=name,
+        version=1,
+        formula="share of drawn distractors d with |p - d| > |p - t|, ties counted as one half",
+        reference=_LCM,
+        direction=1,
+        per_query=partial(_contrastive_values, strata=strata),
+        chance_per_query=partial(_contrastive_chance, strata=strata),
+        pool="drawn",
+    )
 
 
 _ALL = (
@@ -129,17 +171,35 @@ _ALL = (
         version=1,
         formula="sum_d (p_d - t_d)^2 / d, the mean over dimensions",
         reference="definition",
-        higher_is_better=False,
-        per_query=lambda q: vectors.mse(q.prediction, q.target),
+        direction=-1,
+        per_query=lambda q: (vectors.mse(q.prediction, q.target), None),
         chance_per_query=lambda q: chance.mse_chance(q.pool_mean, q.target),
+    ),
+    Metric(
+        name="mse_sum",
+        version=1,
+        formula="sum_d (p_d - t_d)^2, summed over dimensions; 2 - 2 cosine on unit vectors",
+        reference="definition",
+        direction=-1,
+        per_query=lambda q: (vectors.squared_error(q.prediction, q.target), None),
+        chance_per_query=lambda q: chance.squared_error_chance(q.pool_mean, q.target),
+    ),
+    Metric(
+        name="l2",
+        version=1,
+        formula="|p - t|, the square root of the sum over dimensions",
+        reference=_LCM,
+        direction=-1,
+        per_query=lambda q: (vectors.l2(q.prediction, q.target), None),
+        chance_per_query=lambda q: chance.distance_chance(q.guesses, q.target),
     ),
     Metric(
         name="cosine",
         version=1,
         formula="p.t / (|p| |t|), 0 for a zero vector",
         reference="definition",
-        higher_is_better=True,
-        per_query=lambda q: vectors.cosine(q.prediction, q.target),
+        direction=1,
+        per_query=lambda q: (vectors.cosine(q.prediction, q.target), None),
         chance_per_query=lambda q: chance.cosine_chance(q.pool_mean, q.target),
     ),
     Metric(
@@ -147,23 +207,52 @@ _ALL = (
         version=1,
         formula="cos(p, t) - cos(p, c), c the last vector of the context",
         reference="definition",
-        higher_is_better=True,
-        per_query=lambda q: vectors.margin(q.prediction, q.target, q.last_context),
+        # That of random vectors is about 0, the best value that baselines reach.
+        direction=0,
+        per_query=lambda q: (vectors.margin(q.prediction, q.target, q.last_context), None),
         chance_per_query=lambda q: chance.margin_chance(q.pool_mean, q.target, q.last_context),
     ),
-    _recall(1),
-    _recall(5),
-    _recall(10),
+    *(_recall(k) for k in (1, 5, 10, 50)),
+    _reciprocal_rank(),
     Metric(
-        name="mrr@10",
+        name="par",
         version=1,
-        formula="mean of 1/r where r <= 10, else 0, over r = greater + 1 ... greater + ties + 1",
-        reference=f"{_VOORHEES}; ties: {_MCSHERRY}",
-        higher_is_better=True,
-        per_query=lambda q: ranking.reciprocal_rank_at(q.ranks, 10),
-        chance_per_query=lambda q: chance.reciprocal_rank_chance(q.ranks.candidates, 10),
+        formula="sum of max_i cos(p, c_i) / sum of max_i cos(t, c_i), over the context c_i: above "
+        "1 the model repeats its context more than the truth does",
+        reference=f"{_LCM} (there a mean of ratios; sums stay finite where a truth has little to "
+        "do with its context)",
+        direction=0,
+        per_query=lambda q: (
+            manifold.context_cosine(q.prediction, q.pool, q.context),
+            manifold.context_cosine(q.target, q.pool, q.context),
+        ),
+        chance_per_query=lambda q: chance.context_cosine_chance(q.guesses, q.pool, q.context),
     ),
+    Metric(
+        name="off_manifold",
+        version=1,
+        formula="1 - max_v cos(p, v) over all concepts v",
+        reference="definition",
+        direction=0,
+        per_query=lambda q: (1.0 - q.nearest, None),
+        chance_per_query=lambda q: np.zeros(len(q)),
+    ),
+    Metric(
+        name="off_manifold_truth",
+        version=1,
+        formula="1 - max_v cos(t, v) over all concepts v but t itself: what off_manifold is held "
+        "against",
+        reference="definition",
+        direction=0,
+        per_query=lambda q: (1.0 - q.truth_nearest, None),
+        chance_per_query=lambda q: np.full(len(q), float(np.mean(1.0 - q.truth_nearest))),
+    ),
+    *(_recall(k, "article") for k in (1, 5, 10)),
+    _reciprocal_rank("article"),
+    _contrastive_accuracy("contrastive_accuracy", (0, 1)),
+    _contrastive_accuracy("contrastive_accuracy_same_article", (0,)),
+    _contrastive_accuracy("contrastive_accuracy_other_article", (1,)),
 )
 
-METRICS: Mapping[str, Metric] = MappingProxyType({m.name: m for m in _ALL})
-"""All metrics by name, in the order in which reports show them."""
+METRICS: Mapping[str, Metric] = MappingProxyType({m.key: m for m in _ALL})
+"""All metrics by key, in the order in which reports show them."""

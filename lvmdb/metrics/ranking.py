@@ -115,6 +115,44 @@ def rank_in_pool(
     return Ranks(greater, ties, candidates)
 
 
+def rank_in_articles(
+    predictions: Floats,
+    pool: Floats,
+    truth: Indices,
+    excluded: Indices,
+    article: Indices,
+    *,
+    duplicate_group: Indices | None = None,
+) -> Ranks:
+    """The truth's rank among the concepts of its own article, for each prediction.
+
+    Args:
+        predictions, pool, truth, excluded, duplicate_group: as for `rank_in_pool`.
+        article: `(N,)` the article of each pool vector; an article's vectors stand together.
+
+    Raises:
+        ModelError, CorpusError: as for `rank_in_pool`.
+    """
+    _check_arguments(predictions, pool, truth, excluded, duplicate_group)
+    greater, ties, candidates = (np.zeros(len(truth), dtype=np.int64) for _ in range(3))
+    starts = np.flatnonzero(np.r_[True, article[1:] != article[:-1]])
+    ends = np.r_[starts[1:], len(article)]
+    place = np.searchsorted(starts, truth, side="right") - 1
+    for number in np.unique(place):
+        start, end = starts[number], ends[number]
+        rows = np.flatnonzero(place == number)
+        outside = (excluded[rows] < start) | (excluded[rows] >= end)
+        found = rank_in_pool(
+            predictions[rows],
+            pool[start:end],
+            truth[rows] - start,
+            np.where(outside, -1, excluded[rows] - start),
+            duplicate_group=None if duplicate_group is None else duplicate_group[start:end],
+        )
+        greater[rows], ties[rows], candidates[rows] = found.greater, found.ties, found.candidates
+    return Ranks(greater, ties, candidates)
+
+
 def recall_at(ranks: Ranks, k: int) -> PerQuery:
     """The probability that the truth is among the first k: clip((k - greater)/(ties + 1), 0, 1).
 

@@ -18,6 +18,7 @@ from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import SequenceError, UnknownNameError
 from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.metrics.definitions import METRICS
 from lvmdb.models import registry
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.plan import plan
@@ -66,6 +67,8 @@ WITH harmonic AS (
            avg(greatest(0, least(1, (1.0 - better) / (tied + 1)))) AS "recall@1",
            avg(greatest(0, least(1, (5.0 - better) / (tied + 1)))) AS "recall@5",
            avg(greatest(0, least(1, (10.0 - better) / (tied + 1)))) AS "recall@10",
+           avg(greatest(0, least(1, (50.0 - better) / (tied + 1)))) AS "recall@50",
+           avg(p.mse * 768) AS mse_sum, avg(p.predicted_vec <-> t.concept_vec) AS l2,
            avg((coalesce(b.h, 0) - coalesce(a.h, 0)) / (tied + 1)) AS "mrr@10",
            avg(least(1.0, 1.0 / candidates)) AS c1, avg(least(1.0, 5.0 / candidates)) AS c5,
            avg(least(1.0, 10.0 / candidates)) AS c10,
@@ -82,6 +85,7 @@ SELECT e.run_id, e.metric, e.value, (to_jsonb(a) ->> e.metric)::float8 AS again,
                                WHEN 'recall@10' THEN c10 WHEN 'mrr@10' THEN cm END AS chance_again,
        e.queries = a.queries AND e.distinct_truths = a.truths AS counts_agree
 FROM evaluation e LEFT JOIN again a USING (run_id, split)
+WHERE e.pool = 'corpus' AND to_jsonb(a) ? e.metric
 ORDER BY 1, 2
 """
 
@@ -118,7 +122,10 @@ def fitted(db: Database, architecture: str, **options: object) -> int:
 
 
 def values(sql: Sql, run_id: int) -> dict[str, tuple[float, float]]:
-    rows = sql("SELECT metric, value, chance FROM evaluation WHERE run_id = %s", [run_id])
+    rows = sql(
+        "SELECT metric, value, chance FROM evaluation WHERE run_id = %s AND pool = 'corpus'",
+        [run_id],
+    )
     return {metric: (value, chance) for metric, value, chance in rows}
 
 
@@ -168,15 +175,17 @@ def test_ranks_by_hand(db: Database, sequence_set: MakeSet, sql: Sql) -> None:
     expected["cosine"] = (cosine, sum(drawn) / len(drawn))
     expected["mse"] = (expected["mse"][0], (2 - 2 * sum(drawn) / len(drawn)) / DIMENSION)
     rows = values(sql, run_id)
-    assert rows.keys() == expected.keys()
+    assert rows.keys() == {name for name, metric in METRICS.items() if metric.pool == "corpus"}
     for name, (value, chance) in expected.items():
         assert rows[name][0] == pytest.approx(value, abs=1e-6), name
         if chance is not None:
             assert rows[name][1] == pytest.approx(chance, abs=1e-6), name
-    assert found.metrics == rows
-    assert sql("SELECT DISTINCT pool, pool_size, queries, distinct_truths FROM evaluation") == [
-        ("corpus", 7, 4, 3)
-    ]
+    assert {name: found.scores[name].value for name in rows} == {n: v for n, (v, _) in rows.items()}
+    # The articles of the four truths have 3, 3, 2 and 2 concepts.
+    assert sql(
+        "SELECT DISTINCT pool, pool_size, queries, distinct_truths FROM evaluation "
+        "WHERE pool IN ('corpus', 'article') ORDER BY pool"
+    ) == [("article", 2, 4, 3), ("corpus", 7, 4, 3)]
     sha256 = sql("SELECT sha256 FROM checkpoint WHERE kind = 'best'")
     assert sql("SELECT DISTINCT checkpoint_sha256 FROM evaluation") == sha256
 
@@ -242,15 +251,19 @@ def test_every_number_again_from_the_rows(
     assert windows > 0
     assert (rows, different) == (windows * 8, 0)
     again = sql(AGGREGATES)
-    assert len(again) == 8 * 7
+    assert len(again) == 8 * 10
     for run_id, metric, value, recomputed, chance, chance_again, counts_agree in again:
         assert value == pytest.approx(recomputed, abs=2e-7), (run_id, metric)
         assert counts_agree
         if chance_again is not None:
             assert chance == pytest.approx(float(chance_again)), (run_id, metric)
     # One pool and one set of truths for all; the other dataset is in no pool.
-    assert sql("SELECT DISTINCT pool_size, queries FROM evaluation") == [(62, windows)]
-    assert sql("SELECT count(DISTINCT chance) FROM evaluation GROUP BY metric") == [(1,)] * 7
+    assert sql("SELECT DISTINCT pool_size, queries FROM evaluation WHERE pool = 'corpus'") == [
+        (62, windows)
+    ]
+    assert sql("SELECT count(DISTINCT chance) FROM evaluation GROUP BY pool, metric") == [
+        (1,)
+    ] * len(METRICS)
     # What copy-last predicts is the last of the context, as the view has it.
     copied = 1 + names.index("copy-last") + model
     assert sql(
@@ -275,19 +288,20 @@ def test_evaluating_again_gives_the_same_rows(
     sequence_set()
     run_id = fitted(db, "lstm", **LSTM)
     rows = (
-        "SELECT to_jsonb(e) - 'evaluation_id' - 'created_at' FROM evaluation e ORDER BY metric",
+        "SELECT to_jsonb(e) - 'evaluation_id' - 'created_at' FROM evaluation e "
+        "ORDER BY pool, metric",
         "SELECT p::text FROM prediction p ORDER BY p.target_cpe_id",
     )
     Evaluator(db, device="cpu").evaluate(run_id)
     first = [sql(statement) for statement in rows]
-    assert [len(found) for found in first] == [7, 12]
+    assert [len(found) for found in first] == [len(METRICS), 12]
     Evaluator(db, device="cpu").evaluate(run_id)
     assert [sql(statement) for statement in rows] == first
     # Another split stands beside it.
     Evaluator(db, device="cpu").evaluate(run_id, "val")
     assert sql("SELECT split, count(*) FROM evaluation GROUP BY 1 ORDER BY 1") == [
-        ("test", 7),
-        ("val", 7),
+        ("test", len(METRICS)),
+        ("val", len(METRICS)),
     ]
 
 
@@ -317,11 +331,11 @@ def test_metrics_do_not_depend_on_surrogate_ids(
                 sql(
                     "SELECT r.architecture, e.metric, e.value, e.chance FROM evaluation e "
                     "JOIN experiment_run r USING (run_id) WHERE architecture <> 'random' "
-                    "ORDER BY 1, 2",
+                    "ORDER BY e.pool, 1, 2",
                     on=on,
                 )
             )
-    assert len(results[0]) == 7 * 7
+    assert len(results[0]) == 7 * len(METRICS)
     for one, two in zip(*results, strict=True):
         assert one[:2] == two[:2]
         assert one[2:] == pytest.approx(two[2:], rel=1e-6), one[:2]
@@ -364,7 +378,7 @@ def test_a_failed_evaluation_leaves_the_former_one(
     def broken(*_: object) -> None:
         raise OSError("no more")
 
-    monkeypatch.setattr("lvmdb.evaluation.evaluate._write_evaluation", broken)
+    monkeypatch.setattr("lvmdb.evaluation.evaluate.write_evaluations", broken)
     with pytest.raises(OSError, match="no more"):
         Evaluator(db, device="cpu").evaluate(run_id)
     assert sql(rows) == before

@@ -19,6 +19,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 Score = Callable[..., int]
 
 METRICS = ("cosine", "mse", "margin", "recall@1", "recall@5", "recall@10", "mrr@10")
+DIRECTIONS = (1, -1, 0, 1, 1, 1, 1)
 
 
 @pytest.fixture
@@ -43,12 +44,12 @@ def score(db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql) -> Scor
     ) -> int:
         run_id = plan(db, architecture, sequences, {})
         values = (cosine, mse, margin, 0.01, r5, 0.9, mrr)
-        for metric, value in zip(METRICS, values, strict=True):
+        for metric, direction, value in zip(METRICS, DIRECTIONS, values, strict=True):
             sql(
-                "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
-                "pool_fingerprint, queries, distinct_truths, chance) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, int4send(%s), 12, 11, .1)",
-                [run_id, split, pool, metric, version, value, pool_size, pool_size],
+                "INSERT INTO evaluation (run_id, split, pool, metric, direction, version, value, "
+                "pool_size, pool_fingerprint, queries, distinct_truths, chance) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, int4send(%s), 12, 11, .1)",
+                [run_id, split, pool, metric, direction, version, value, pool_size, pool_size],
             )
         return run_id
 
@@ -96,9 +97,9 @@ def test_only_what_was_measured_alike_is_compared(
 def test_the_newest_version_of_a_metric_counts(score: Score, sql: Sql) -> None:
     run_id = score("copy-last", cosine=0.5)
     sql(
-        "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
-        "pool_fingerprint, queries, distinct_truths, chance) "
-        "VALUES (%s, 'test', 'corpus', 'cosine', 2, .4, 64, int4send(64), 12, 11, .1)",
+        "INSERT INTO evaluation (run_id, split, pool, metric, direction, version, value, "
+        "pool_size, pool_fingerprint, queries, distinct_truths, chance) "
+        "VALUES (%s, 'test', 'corpus', 'cosine', 1, 2, .4, 64, int4send(64), 12, 11, .1)",
         [run_id],
     )
     assert sql("SELECT cosine FROM run_leaderboard") == [(0.4,)]
