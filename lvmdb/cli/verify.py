@@ -5,32 +5,56 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app, show
-from lvmdb.errors import CorpusError
+from lvmdb.errors import CorpusError, UsageError
 
 
 @click.command(cls=Command)
 @click.option("--dataset", metavar="D", help="One dataset; by default all.")
 @click.option("--sequences", "name", metavar="S", help="Also hold a set against its fingerprint.")
+@click.option(
+    "--forward-signal",
+    is_flag=True,
+    help="Instead of the checks, show what order and direction are worth in the set.",
+)
 @format_option
 @pass_app
-def verify(app: App, dataset: str | None, name: str | None, output_format: str) -> None:
+def verify(
+    app: App, dataset: str | None, name: str | None, forward_signal: bool, output_format: str
+) -> None:
     """Check counts, order, norms and repetitions; exit 1 if a check fails.
 
     \b
     Example:
       lvmdb verify --dataset wiki --sequences wiki5
+      lvmdb verify --sequences wiki5 --forward-signal
     """
     from lvmdb.corpus.health import findings
     from lvmdb.reports.named import listing
     from lvmdb.sequences import sets
 
+    if forward_signal and name is None:
+        raise UsageError("--forward-signal is about a sequence set: name one with --sequences")
     if dataset is not None:
         dataset = app.dataset(dataset)
     columns, rows = listing(app.database, "checks", "corpus_health", {"dataset": dataset})
-    show(columns, rows, output_format)
+    if not forward_signal:
+        show(columns, rows, output_format)
     wrong = [line for row in rows for line in findings(row)]
     if name is not None:
         sets.verify(app.database, sets.get(app.database, name))
         app.progress.say(f"sequence set {name}: the data is what was frozen")
+        if forward_signal:
+            _show_forward_signal(app, name, output_format)
     if wrong:
         raise CorpusError("; ".join(wrong))
+
+
+def _show_forward_signal(app: App, name: str, output_format: str) -> None:
+    from dataclasses import asdict
+
+    from lvmdb.evaluation.forward_signal import forward_signal
+    from lvmdb.sequences import sets
+
+    found = forward_signal(app.database, sets.get(app.database, name), progress=app.progress)
+    rows = [asdict(statistic) for statistic in found]
+    show(list(rows[0]), rows, output_format, "Forward signal, with 95 % intervals over articles")
