@@ -100,8 +100,11 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
     answer = run_report(database, "leaderboard")
     rows = [row for row in answer.rows if row["run"] in run_ids]
     # What is the same in every row is said once, above the table.
-    shared = {"sequence_set", "split", "queries", "pool", "stamps", "seed"}
-    title = f"{sequences}, split test: {rows[0]['queries']} windows, {rows[0]['pool']} candidates"
+    shared = {"sequence_set", "split", "queries", "articles", "pool", "flags", "seed", "margin"}
+    title = (
+        f"{sequences}, split test: {rows[0]['queries']} windows of {rows[0]['articles']} articles, "
+        f"{rows[0]['pool']} candidates"
+    )
     show([column for column in answer.columns if column not in shared], rows, "table", title)
     picture = app.settings.home / "pictures" / "learning_curves.png"
     picture.parent.mkdir(parents=True, exist_ok=True)

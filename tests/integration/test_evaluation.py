@@ -375,7 +375,7 @@ def test_a_failed_evaluation_leaves_the_former_one(
     rows = "SELECT count(*) FROM prediction UNION ALL SELECT count(*) FROM evaluation"
     before = sql(rows)
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError("no more")
 
     monkeypatch.setattr("lvmdb.evaluation.evaluate.write_evaluations", broken)
