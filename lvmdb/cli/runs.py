@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app, show
-from lvmdb.errors import UnknownNameError, UsageError
+from lvmdb.errors import RunError, UnknownNameError, UsageError
 
 
 @click.group(cls=Group)
@@ -111,6 +111,44 @@ def diff(app: App, a: int, b: int, everything: bool, output_format: str) -> None
 
     lines = [line for line in compare(app.database, a, b) if everything or line.differs]
     show(COLUMNS, [vars(line) for line in lines], output_format)
+
+
+@runs.command()
+@click.argument("run_id", type=int)
+@click.option("--keep", is_flag=True, help="Leave the new run also where it is identical.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "mps"]),
+    help="Where to train and evaluate.  [default: trained where the run was]",
+)
+@format_option
+@pass_app
+def reproduce(app: App, run_id: int, keep: bool, device: str | None, output_format: str) -> None:
+    """Train a run again from its row and compare every value, bit for bit.
+
+    The new run is deleted when it is identical, and kept when it is not: then the exit code is 1.
+    After an interruption the same command goes on.
+
+    \b
+    Example:
+      lvmdb runs reproduce 7
+      lvmdb runs reproduce 7 --keep --device cpu
+    """
+    from lvmdb.evaluation import reproduce as again
+
+    found = again.reproduce(app.database, run_id, device=device, keep=keep, progress=app.progress)
+    rows = [dict(vars(check)) for check in found.checks]
+    if output_format == "table":
+        # Every digit: that is where they may differ.
+        for row in rows:
+            row |= {
+                name: None if row[name] is None else str(row[name])
+                for name in ("original", "reproduced")
+            }
+    show(list(rows[0]), rows, output_format)
+    if found.first_difference is not None:
+        raise RunError(found.verdict)
+    app.progress.say(found.verdict)
 
 
 @runs.command()

@@ -29,6 +29,8 @@ LISTINGS = {
     "sequences show two": {"name", "dataset", "context"},
     "runs list": {"run", "architecture", "status"},
     "runs show 1": set(),
+    "runs diff 1 2": {"part", "item", "a", "b", "difference", "low", "high", "note"},
+    "runs reproduce 1": {"what", "original", "reproduced", "same"},
     "index list": {"name", "storage", "vectors"},
     "ingest errors": {"message"},
     "ingest status": {"job", "dataset"},
@@ -73,6 +75,7 @@ def small(fresh_database: Fresh, tmp_path_factory: pytest.TempPathFactory) -> It
             ["runs", "create", "--architecture", "copy-last", "--sequences", "two"],
             ["train", "--run-id", "1"],
             ["evaluate", "--run-id", "1"],
+            ["runs", "create", "--architecture", "context-mean", "--sequences", "two"],
         ):  # fmt: skip
             patch.setattr(sys, "argv", ["lvmdb", "-q", *arguments])
             with pytest.raises(SystemExit) as ended:

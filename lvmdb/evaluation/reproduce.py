@@ -1,0 +1,331 @@
+"""`lvmdb runs reproduce`: a run trained again from its row, and held against what it gave before.
+
+The new run has the original's architecture, options, loss, data and seed, and as many threads. All
+that training measured, the best weights and the evaluations must come out as the same bits; where
+they do not, the new run stays as evidence. An interrupted reproduction goes on by the same command.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from sqlalchemy import Connection, select, update
+
+from lvmdb.db import runs
+from lvmdb.db.checkpoints import checkpoint_sha256
+from lvmdb.db.engine import Database
+from lvmdb.db.provenance import provenance
+from lvmdb.db.queries import query
+from lvmdb.db.runs import Run
+from lvmdb.db.schema.evaluations import evaluation
+from lvmdb.db.schema.runs import experiment_run, run_metric
+from lvmdb.errors import RunError
+from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.models import registry
+from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences import sets
+from lvmdb.training import options
+from lvmdb.training.environment import resolve_device
+from lvmdb.training.train import check_data, train
+
+IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
+"""Stamps of a reproduction that has been compared."""
+
+_OURS = ("reproduces=", "reproduction=")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared.
+
+    Attributes:
+        what: e.g. `val loss`, `best checkpoint`, `test cosine, pool corpus`.
+        values: how many values that is.
+        epoch: of the values shown: the first that differ, else the last; None outside training.
+        original, reproduced: those values.
+        same: None where they cannot be compared.
+        note: why not.
+    """
+
+    what: str
+    values: int
+    epoch: int | None
+    original: object
+    reproduced: object
+    same: bool | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a reproduction came out.
+
+    Attributes:
+        original, run_id: the two runs.
+        checks: all that was compared.
+        conditions: code, machine and device as far as they differ: name, then, now.
+        kept: whether the new run is still there.
+    """
+
+    original: int
+    run_id: int
+    checks: list[Check]
+    conditions: list[tuple[str, object, object]]
+    kept: bool
+
+    @property
+    def first_difference(self) -> Check | None:
+        """The earliest in training; after it the weights and the evaluations."""
+        wrong = [check for check in self.checks if check.same is False]
+        return min(wrong, key=lambda c: (c.epoch is None, c.epoch or 0), default=None)
+
+    @property
+    def verdict(self) -> str:
+        """What came out, in a line."""
+        fate = "kept" if self.kept else "deleted"
+        wrong = self.first_difference
+        if wrong is None:
+            values = sum(check.values for check in self.checks if check.same)
+            left = sum(check.same is None for check in self.checks)
+            rest = f", {left} could not be compared" if left else ""
+            return (
+                f"run {self.original} is reproduced bit for bit ({values} values{rest}); "
+                f"run {self.run_id} is {fate}"
+            )
+        where = "" if wrong.epoch is None else f" in epoch {wrong.epoch}"
+        told = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in self.conditions)
+        return (
+            f"run {self.original} is not reproduced: {wrong.what} differs first{where} "
+            f"({_shown(wrong.original)} then, {_shown(wrong.reproduced)} now); "
+            + (
+                f"what may explain it: {told}"
+                if told
+                else "code version, environment, threads and device are the same"
+            )
+            + f"; run {self.run_id} is {fate}"
+        )
+
+
+def reproduce(
+    db: Database,
+    run_id: int,
+    *,
+    device: str | None = None,
+    keep: bool = False,
+    progress: Progress = SILENT,
+) -> Reproduction:
+    """Train a run again, evaluate it on the same splits and pools, and compare.
+
+    Args:
+        db: the database.
+        run_id: a run that has succeeded.
+        device: where to train and evaluate; by default it is trained where the original was.
+        keep: leave the new run also where it is identical.
+        progress: told of epochs and windows.
+
+    Raises:
+        UnknownNameError: there is no such run, or its architecture is no longer there.
+        RunError: it has not succeeded, or did not begin from its row alone.
+        SequenceError: its data changed.
+        ModelError: its device is not there.
+    """
+    original = runs.get(db, run_id)
+    place = _check_can(db, original, device)
+    new_id = _planned(db, original)
+    progress.say(f"run {new_id} trains run {run_id} again")
+    with _threads(db, run_id):
+        train(db, new_id, device=place, progress=progress)
+        evaluator = Evaluator(db, device=device or "auto", progress=progress)
+        _evaluate(db, evaluator, run_id, new_id)
+    with db.begin() as connection:
+        checks = [
+            *_curves(connection, run_id, new_id),
+            _weights(connection, run_id, new_id),
+            *_evaluations(connection, run_id, new_id),
+        ]
+        conditions = _conditions(connection, run_id, new_id)
+        identical = not any(check.same is False for check in checks)
+        stamps = [*runs.read(connection, new_id).stamps, IDENTICAL if identical else DIFFERS]
+        connection.execute(
+            update(experiment_run).where(experiment_run.c.run_id == new_id).values(stamps=stamps)
+        )
+    kept = keep or not identical
+    if not kept:
+        runs.remove(db, new_id)
+    return Reproduction(run_id, new_id, checks, conditions, kept)
+
+
+def _check_can(db: Database, run: Run, device: str | None) -> str:
+    """The device to train on, if all that the row asks for is there."""
+    if run.status != "succeeded":
+        raise RunError(
+            f"run {run.run_id} is {run.status}: 'lvmdb train --run-id {run.run_id}' comes first"
+        )
+    if run.kind == "ensemble":
+        raise RunError(f"run {run.run_id} is an ensemble, which is not trained: name its members")
+    if run.parent_run_id is not None:
+        raise RunError(
+            f"run {run.run_id} went on from run {run.parent_run_id}: its row alone does not say "
+            "where it began"
+        )
+    options.from_row(registry.get(run.architecture), run.hyperparameters)
+    with db.connect() as connection:
+        sequences = sets.get_by_id(connection, run.sequence_set_id)
+        trained_on = provenance(connection, run.run_id).machine["device"]
+    place = device or str(trained_on or "cpu").partition(":")[0]
+    resolve_device(place)
+    check_data(db, run, sequences)
+    return place
+
+
+def _planned(db: Database, run: Run) -> int:
+    """The reproduction that was begun and not yet compared, or a new one."""
+    stamp = f"reproduces={run.run_id}"
+    with db.begin() as connection:
+        # Two that ask at once are given the same run.
+        row = select(experiment_run.c.run_id).where(experiment_run.c.run_id == run.run_id)
+        connection.execute(row.with_for_update())
+        begun = connection.execute(
+            select(experiment_run.c.run_id)
+            .where(
+                experiment_run.c.stamps.contains([stamp]),
+                ~experiment_run.c.stamps.overlap([IDENTICAL, DIFFERS]),
+                experiment_run.c.status != "cancelled",
+            )
+            .order_by(experiment_run.c.run_id)
+        ).scalar()
+        if begun is not None:
+            return int(begun)
+        return runs.create(
+            connection,
+            kind=run.kind,
+            architecture=run.architecture,
+            hyperparameters=run.hyperparameters,
+            loss=run.loss,
+            sequence_set_id=run.sequence_set_id,
+            sequence_fingerprint=run.sequence_fingerprint,
+            seed=run.seed,
+            stamps=[*(s for s in run.stamps if not s.startswith(_OURS)), stamp],
+        )
+
+
+@contextmanager
+def _threads(db: Database, run_id: int) -> Iterator[None]:
+    """As many threads of torch as the run had: sums depend on how they are cut."""
+    with db.connect() as connection:
+        then = provenance(connection, run_id).machine.get("torch_threads")
+    before = torch.get_num_threads()
+    torch.set_num_threads(then if isinstance(then, int) and then > 0 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _evaluate(db: Database, evaluator: Evaluator, original: int, again: int) -> None:
+    wanted = _pools(db, original)
+    for split, pools in wanted.items():
+        if len(pools) > 1:
+            evaluator.evaluate(again, split)
+        for pool in sorted(pools - _pools(db, again).get(split, set())):
+            evaluator.evaluate(again, split, pool)
+
+
+def _pools(db: Database, run_id: int) -> dict[str, set[str]]:
+    """The pools that a run was evaluated in, by split."""
+    found: dict[str, set[str]] = defaultdict(set)
+    with db.connect() as connection:
+        rows = connection.execute(
+            select(evaluation.c.split, evaluation.c.pool)
+            .where(evaluation.c.run_id == run_id)
+            .distinct()
+            .order_by(evaluation.c.split)
+        )
+        for split, pool in rows:
+            found[split].add(pool)
+    return dict(found)
+
+
+def _curves(connection: Connection, original: int, again: int) -> list[Check]:
+    """What training measured: one check for each metric, of all its values."""
+    ours, theirs = _series(connection, original), _series(connection, again)
+    checks: list[Check] = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        then, now = ours.get(name, {}), theirs.get(name, {})
+        steps = sorted(then.keys() | now.keys())
+        wrong = [step for step in steps if then.get(step) != now.get(step)]
+        shown = wrong[0] if wrong else steps[-1]
+        none = (None, None)
+        (then_epoch, before), (now_epoch, after) = then.get(shown, none), now.get(shown, none)
+        epoch = now_epoch if then_epoch is None else then_epoch
+        checks.append(Check(name, len(steps), epoch, before, after, not wrong))
+    return checks
+
+
+def _series(connection: Connection, run_id: int) -> dict[str, dict[int, tuple[int, float]]]:
+    """Epoch and value by step, by metric."""
+    found: dict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
+    rows = connection.execute(
+        select(run_metric)
+        .where(run_metric.c.run_id == run_id)
+        .order_by(run_metric.c.split, run_metric.c.name, run_metric.c.step)
+    ).mappings()
+    for row in rows:
+        found[f"{row['split']} {row['name']}"][row["step"]] = row["epoch"], row["value"]
+    return found
+
+
+def _weights(connection: Connection, original: int, again: int) -> Check:
+    then, now = (checkpoint_sha256(connection, each, "best") for each in (original, again))
+    return Check("best checkpoint", 1, None, then and then.hex(), now and now.hex(), then == now)
+
+
+def _evaluations(connection: Connection, original: int, again: int) -> list[Check]:
+    ours, theirs = (
+        {
+            (row["split"], row["metric"], row["pool"], row["version"]): row
+            for row in connection.execute(
+                query("comparison", "newest_evaluations"), {"run_id": run_id}
+            ).mappings()
+        }
+        for run_id in (original, again)
+    )
+    checks: list[Check] = []
+    for key, then in ours.items():
+        split, metric, pool, version = key
+        now = theirs.get(key)
+        note = None
+        if not then["of_best"]:
+            note = "the original's is of other weights than it has now"
+        elif now is None:
+            note = f"version {version} of the metric is not computed any more"
+        elif now["pool_fingerprint"] != then["pool_fingerprint"]:
+            note = "other pool: the dataset or the pool is not what it was"
+        before, after = then["value"], now and now["value"]
+        same = None if note else before == after
+        checks.append(Check(f"{split} {metric}, pool {pool}", 1, None, before, after, same, note))
+    return checks
+
+
+def _conditions(
+    connection: Connection, original: int, again: int
+) -> list[tuple[str, object, object]]:
+    """What differs of code, machine and device; threads first."""
+    then, now = (provenance(connection, each).conditions for each in (original, again))
+    names = sorted(then.keys() | now.keys(), key=lambda name: (name != "torch_threads", name))
+    return [
+        (name, _shown(then.get(name)), _shown(now.get(name)))
+        for name in names
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _shown(value: object) -> object:
+    """A value for a line of text: hashes are cut."""
+    if isinstance(value, str) and len(value) >= 40 and set(value) <= set("0123456789abcdef"):
+        return value[:12]
+    return "none" if value is None else value
