@@ -114,21 +114,14 @@ def load(
         UnknownNameError: there is none for this set and split.
         CorpusError: it is not what was drawn.
     """
-    of_split = select(candidate_pool).where(
-        candidate_pool.c.sequence_set_id == sequences.sequence_set_id,
-        candidate_pool.c.split == split,
-    )
-    known = {row.name: row for row in connection.execute(of_split)}
-    if name not in known:
-        raise UnknownNameError("pool", name, ["corpus", "article", *known])
+    pool_id, stored = require(connection, sequences, split, name)
     with raw(connection).cursor(binary=True) as cursor:
         rows = cursor.execute(
-            psycopg_sql("evaluation", "candidates"), {"pool_id": known[name].candidate_pool_id}
+            psycopg_sql("evaluation", "candidates"), {"pool_id": pool_id}
         ).fetchall()
     targets = [row[0].bytes for row in rows]
     candidates = [row[1].bytes for row in rows]
     same = np.array([row[2] for row in rows], dtype=np.bool_)
-    stored = bytes(known[name].fingerprint)
     if _fingerprint(targets, candidates, same) != stored:
         raise CorpusError(f"the candidates of pool '{name}' are not what was drawn: draw another")
     row_of = {cpe_id: row for row, cpe_id in enumerate(pool.cpe_id)}
@@ -140,6 +133,24 @@ def load(
         raise CorpusError(f"pool '{name}' was drawn for other windows or concepts") from None
     order = np.argsort(of_query, kind="stable")
     return DrawnPool(name, Distractors(of_query[order], concept[order], same[order]), stored)
+
+
+def require(
+    connection: Connection, sequences: SequenceSet, split: str, name: str
+) -> tuple[int, bytes]:
+    """Id and fingerprint of the stored pool of that name.
+
+    Raises:
+        UnknownNameError: there is none for this set and split.
+    """
+    of_split = select(candidate_pool).where(
+        candidate_pool.c.sequence_set_id == sequences.sequence_set_id,
+        candidate_pool.c.split == split,
+    )
+    known = {row.name: row for row in connection.execute(of_split)}
+    if name not in known:
+        raise UnknownNameError("pool", name, ["corpus", "article", *known])
+    return int(known[name].candidate_pool_id), bytes(known[name].fingerprint)
 
 
 def _drawn(

@@ -105,28 +105,26 @@ class Evaluator:
         sequences = self._sequences(run)
         if not sequences.window_count(split):
             raise SequenceError(f"sequence set '{sequences.name}' has no {split} windows")
+        kind = pool if pool in ("corpus", "article") else "drawn"
+        kinds = frozenset(POOLS if pool is None else [kind])
+        if kind == "drawn" and pool is not None:
+            with self._db.connect() as connection:
+                drawn_pool.require(connection, sequences, split, pool)
         if sequences.sequence_set_id not in self._checked:
             check_data(self._db, run, sequences)
             self._checked.add(sequences.sequence_set_id)
         corpus = self._corpus(sequences.dataset_source)
-        kind = pool if pool in ("corpus", "article") else "drawn"
-        kinds = frozenset(POOLS if pool is None else [kind])
         predictor = load_predictor(self._db, run, sequences, self._device)
         windows = self._predict(run, sequences, split, predictor)
         truth = corpus.pool.rows(windows["article_id"], windows["target_seq"])
         # Order, text and vector of one row: what was predicted is what it is held against.
         if np.any(cosine(windows["target"], corpus.pool.vectors[truth]) < SAME_VECTOR):
             raise changed()
-        with self._db.begin() as connection:
+        with self._db.connect() as connection:
             context = ContextRows(connection, sequences, corpus.pool).of(truth)
-            drawn = None
-            if "drawn" in kinds:
-                name = pool or drawn_pool.pool_name(sequences, split)
-                if pool is None:
-                    drawn_pool.draw(
-                        connection, sequences, split, corpus.pool, truth, context, corpus.groups
-                    )
-                drawn = drawn_pool.load(connection, sequences, split, name, corpus.pool, truth)
+        drawn = None
+        if "drawn" in kinds:
+            drawn = self._drawn(corpus, sequences, split, truth, context, pool)
         queries = self._queries(
             corpus, sequences, split, windows["prediction"], truth, context, drawn
         )
@@ -194,6 +192,23 @@ class Evaluator:
             place = np.searchsorted(np.sort(pool.first), np.arange(len(pool)), side="right") - 1
             self._corpora[dataset] = _Corpus(pool, duplicate_groups(pool.vectors), place)
         return self._corpora[dataset]
+
+    def _drawn(
+        self,
+        corpus: _Corpus,
+        sequences: SequenceSet,
+        split: str,
+        truth: NDArray[np.int64],
+        context: NDArray[np.int64],
+        name: str | None,
+    ) -> drawn_pool.DrawnPool:
+        with self._db.begin() as connection:
+            if name is None:
+                name = drawn_pool.pool_name(sequences, split)
+                drawn_pool.draw(
+                    connection, sequences, split, corpus.pool, truth, context, corpus.groups
+                )
+            return drawn_pool.load(connection, sequences, split, name, corpus.pool, truth)
 
     def _queries(
         self,

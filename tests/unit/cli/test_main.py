@@ -79,7 +79,6 @@ def test_help_and_version_are_success(run: Run) -> None:
         (["runs", "list", "--format", "xml"], "'xml' is not one of 'table', 'json', 'csv'"),
         (["train", "--run-id", "1", "--device", "tpu"], "'tpu' is not one of"),
         (["evaluate", "--run-id", "1", "--split", "tset"], "'tset' is not one of"),
-        (["evaluate", "--run-id", "1", "--pool", "articl"], "'articl' is not"),
         (["demo", "--articles", "3"], "3 is not in the range x>=10"),
         (["export", "concepts", "/dev/null"], "'/dev/null' is not an ordinary file."),
         (["db", "dump", "/dev/full"], "'/dev/full' is not an ordinary file."),
