@@ -26,6 +26,9 @@ TEXT = "psycopg, text"
 STREAM = "lvmdb stream, concepts"
 BATCHES = "lvmdb stream, shuffled batches of 64"
 
+PEER_ROWS = 200
+"""Rows a round trip of the plain client: its best size; 500 and more take it longer."""
+
 
 def bench_stream(
     db: Database,
@@ -74,7 +77,7 @@ def _adapter(db: Database, sequences: SequenceSet, split: str, *, binary: bool) 
             register_vector(connection)
         with connection.cursor(name="bench", binary=binary) as cursor:
             cursor.execute(psycopg_sql("sequences", "bench_concepts"), parameters)
-            while rows := cursor.fetchmany(500):
+            while rows := cursor.fetchmany(PEER_ROWS):
                 if binary:
                     block = np.stack([_array(row[2]) for row in rows])
                 else:
