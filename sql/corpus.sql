@@ -4,6 +4,10 @@
 -- Whoever adds articles to a dataset waits for his turn, so that ordinals have no gap.
 SELECT encoder_id FROM dataset WHERE dataset_source = :dataset FOR UPDATE;
 
+-- name: begin_import
+-- Plans that were made when the tables were small are made anew.
+DISCARD PLANS;
+
 -- name: known_articles
 -- Which of these articles are there, with what content, and in which frozen set.
 SELECT a.source_key, a.article_id, a.content_hash,

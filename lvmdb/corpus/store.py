@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,9 @@ from lvmdb.errors import CorpusError, UnknownNameError
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://lvmdb.dev/cpe_entry")
 """Namespace of concept ids; changing it would give every concept another id."""
+
+_BLOCK = 128
+"""Concepts packed at a time: less than half a megabyte, so that the server never waits long."""
 
 
 @dataclass
@@ -56,6 +58,24 @@ class Stored:
 def cpe_id(dataset_source: str, source_key: str, seq: int, text: str) -> uuid.UUID:
     """The id of a concept: UUIDv5 (RFC 9562) of its dataset, article key, place and text."""
     return uuid.uuid5(NAMESPACE, f"{dataset_source}\x1f{source_key}\x1f{seq}\x1f{text}")
+
+
+def concept_ids(
+    dataset_source: str, source_key: str, texts: Sequence[str], first: int = 0
+) -> list[bytes]:
+    """The ids of an article's concepts from place `first` on: the bytes of `cpe_id` of each."""
+    space = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
+    space.update(f"{dataset_source}\x1f{source_key}\x1f".encode())
+    ids = []
+    for seq, text in enumerate(texts, start=first):
+        digest = space.copy()
+        digest.update(f"{seq}\x1f{text}".encode())
+        ids.append(digest.digest()[:16])
+    fields = np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, 16).copy()
+    fields[:, 6] = fields[:, 6] & 0x0F | 0x50  # version 5
+    fields[:, 8] = fields[:, 8] & 0x3F | 0x80  # the variant of RFC 9562
+    made: list[bytes] = fields.view("V16")[:, 0].tolist()
+    return made
 
 
 def ensure_dataset(connection: Connection, name: str, encoder_id: int | None) -> None:
@@ -110,7 +130,7 @@ def known_hashes(db: Database, name: str, keys: Sequence[str]) -> dict[str, byte
         return {row.source_key: bytes(row.content_hash) for row in rows}
 
 
-def content_hash(*parts: bytes | str) -> bytes:
+def content_hash(*parts: bytes | memoryview | str) -> bytes:
     """SHA-256 of parts that cannot run into each other."""
     digest = hashlib.sha256()
     for part in parts:
@@ -122,8 +142,9 @@ def content_hash(*parts: bytes | str) -> bytes:
 
 def import_hash(article: ChunkedArticle) -> bytes:
     """Content hash of an imported article: its texts and vectors."""
-    vectors = b"" if article.vectors is None else article.vectors.tobytes()
-    return content_hash(vectors, *article.texts)
+    if article.vectors is None:
+        return content_hash(b"", *article.texts)
+    return content_hash(np.ascontiguousarray(article.vectors).data.cast("B"), *article.texts)
 
 
 def store(
@@ -132,6 +153,7 @@ def store(
     encoder_id: int | None,
     articles: Sequence[ChunkedArticle],
     hashes: Sequence[bytes],
+    meanwhile: Callable[[], object] | None = None,
 ) -> Stored:
     """Write whole articles in the connection's transaction.
 
@@ -141,6 +163,7 @@ def store(
         encoder_id: of the vectors; None where the articles have none.
         articles: with distinct keys.
         hashes: the content hash of each.
+        meanwhile: called again and again while the server writes, for work of some milliseconds.
 
     Returns:
         What became of them. An article whose hash is known stays as it is; one that changed is
@@ -193,7 +216,7 @@ def store(
     if written:
         article_ids = [ids[article.source_key] for article in written]
         outcome.concepts = _copy_concepts(
-            connection, dataset_source, encoder_id, written, article_ids
+            connection, dataset_source, encoder_id, written, article_ids, meanwhile
         )
     return outcome
 
@@ -214,25 +237,40 @@ def _copy_concepts(
     encoder_id: int | None,
     articles: Sequence[ChunkedArticle],
     article_ids: Sequence[int],
+    meanwhile: Callable[[], object] | None = None,
 ) -> int:
-    lengths = [len(article.texts) for article in articles]
-    rows = sum(lengths)
-    texts = list(chain.from_iterable(article.texts for article in articles))
-    places = [
-        (article.source_key, seq) for article in articles for seq in range(len(article.texts))
-    ]
+    def blocks() -> Iterator[dict[str, bulk.Column]]:
+        for article, article_id in zip(articles, article_ids, strict=True):
+            for first in range(0, len(article.texts), _BLOCK):
+                yield _packed_concepts(dataset_source, encoder_id, article, article_id, first)
+                if meanwhile is not None:
+                    meanwhile()
+
+    packed = blocks()
+    first_block = next(packed, None)
+    return (
+        0 if first_block is None else bulk.copy_rows(connection, "cpe_entry", first_block, packed)
+    )
+
+
+def _packed_concepts(
+    dataset_source: str,
+    encoder_id: int | None,
+    article: ChunkedArticle,
+    article_id: int,
+    first: int,
+) -> dict[str, bulk.Column]:
+    """A block of an article's concepts, `first` and those behind it, as COPY wants them."""
+    texts = article.texts[first : first + _BLOCK]
+    rows = len(texts)
     columns: dict[str, bulk.Column] = {
-        "cpe_id": bulk.uuids(
-            cpe_id(dataset_source, key, seq, text).bytes
-            for (key, seq), text in zip(places, texts, strict=True)
-        ),
-        "article_id": bulk.integers(np.repeat(np.array(article_ids), lengths), 8),
-        "seq": bulk.integers([seq for _, seq in places]),
+        "cpe_id": bulk.uuids(concept_ids(dataset_source, article.source_key, texts, first)),
+        "article_id": [*bulk.integers([article_id], 8)] * rows,
+        "seq": bulk.integers(range(first, first + rows)),
         "concept_text": bulk.texts(texts),
-        "dataset_source": bulk.texts([dataset_source] * rows),
+        "dataset_source": [*bulk.texts([dataset_source])] * rows,
     }
-    if encoder_id is not None:
-        vectors = [article.vectors for article in articles if article.vectors is not None]
-        columns["concept_vec"] = bulk.vectors(np.concatenate(vectors))
-        columns["encoder_id"] = bulk.integers(np.full(rows, encoder_id), 8)
-    return bulk.copy_rows(connection, "cpe_entry", columns)
+    if encoder_id is not None and article.vectors is not None:
+        columns["concept_vec"] = bulk.vectors(article.vectors[first : first + rows])
+        columns["encoder_id"] = [*bulk.integers([encoder_id], 8)] * rows
+    return columns

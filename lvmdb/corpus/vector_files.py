@@ -7,7 +7,7 @@ or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class _Article:
 
     index: int
     key: str
+    given_key: str | None
     title: str
     url: str | None
     where: str
@@ -39,7 +40,7 @@ class _Article:
 
 def read_articles(
     vectors_path: Path, texts_path: Path, *, normalise: bool = False
-) -> Iterator[VectorArticle]:
+) -> Generator[VectorArticle]:
     """The articles of an import, in the order of the files.
 
     A line of the texts is an object with `article_title`, `article_index`, `chunk_index`,
@@ -75,12 +76,13 @@ def read_articles(
                     " one of the two files is truncated or belongs to another"
                 )
             index = _count(where, record, "article_index")
-            rows.check_indices(where, row, index, _count(where, record, "chunk_index"))
+            position = _count(where, record, "chunk_index")
+            rows.check_indices(where, row, index, position)
             if article is None or article.index != index:
                 if article is not None:
                     yield _finish(article, rows, normalise)
                 article = _begin(where, record, index, row, seen, keys)
-            _append(where, record, article)
+            _append(where, record, position, article)
             row += 1
         if row < rows.count:
             raise InputError(
@@ -103,21 +105,25 @@ def _begin(
     if key in keys:
         raise InputError(f"{where}: the article_key '{key}' is that of an earlier article")
     keys.add(key)
-    return _Article(index, key, title, optional_text(where, record, "url"), where, row)
+    return _Article(index, key, given, title, optional_text(where, record, "url"), where, row)
 
 
-def _append(where: str, record: Record, article: _Article) -> None:
-    position = _count(where, record, "chunk_index")
+def _append(where: str, record: Record, position: int, article: _Article) -> None:
     if position != len(article.texts):
         raise InputError(
             f"{where}: chunk_index is {position}, not {len(article.texts)}: within an article it"
             " counts 0, 1, 2 ..."
         )
-    if _text(where, record, "article_title") != article.title:
+    # What equals the first line's title and key was checked there.
+    if record.get("article_title") != article.title:
+        _text(where, record, "article_title")
         raise InputError(f"{where}: article {article.index} has another title than its first line")
-    key = optional_text(where, record, "article_key")
-    if (key if key is not None else str(article.index)) != article.key:
-        raise InputError(f"{where}: article {article.index} has another article_key than before")
+    if record.get("article_key") != article.given_key:
+        key = optional_text(where, record, "article_key")
+        if (key if key is not None else str(article.index)) != article.key:
+            raise InputError(
+                f"{where}: article {article.index} has another article_key than before"
+            )
     article.texts.append(_text(where, record, "concept_text"))
 
 
@@ -148,9 +154,10 @@ def unit_vectors(
         InputError: a row has NaN or infinite numbers, zero norm, or a norm more than 1 % off 1.
     """
     with np.errstate(over="ignore"):
-        values = vectors.astype(np.float32)
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
-    norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+        values = vectors.astype(np.float32).astype(np.float64)
+    # In float64 no square of a float32 overflows: the norm is finite where all numbers are.
+    norms = np.sqrt(np.add.reduce(values * values, axis=1, keepdims=True))
+    finite: NDArray[np.bool_] = np.isfinite(norms[:, 0])
     tolerance = np.inf if normalise else NORM_TOLERANCE
     bad = np.asarray(~finite | (norms[:, 0] == 0) | (np.abs(norms[:, 0] - 1) > tolerance))
     if bad.any():
@@ -163,7 +170,8 @@ def unit_vectors(
         raise InputError(
             f"{where}: the vector's norm is {norms[k, 0]:.4g}, not 1: pass --normalize to scale it"
         )
-    return np.asarray(values / norms, dtype=np.float32)
+    values /= norms
+    return values.astype(np.float32)
 
 
 def _text(where: str, record: Record, key: str) -> str:

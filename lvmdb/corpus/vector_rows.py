@@ -64,10 +64,11 @@ class VectorRows:
         Raises:
             InputError: they differ.
         """
-        for name, told in (("article_index", article_index), ("chunk_index", chunk_index)):
-            if name in self._indices and int(self._indices[name][row]) != told:
+        for name, stored in self._indices.items():
+            told = article_index if name == "article_index" else chunk_index
+            if stored.item(row) != told:
                 raise InputError(
-                    f"{where}: {name} is {told}, but {int(self._indices[name][row])} in"
+                    f"{where}: {name} is {told}, but {stored.item(row)} in"
                     f" {self.path}, row {row + 1}"
                 )
 

@@ -1,13 +1,14 @@
 """Many rows at once: PostgreSQL's binary COPY, packed column by column.
 
-A column is packed for a whole batch in numpy or in one comprehension; nothing is converted
-value by value on its way to the server.
+A column is packed for a whole block of rows in numpy or in one comprehension; nothing is
+converted value by value on its way to the server. While the server stores one block, the next is
+packed.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -26,23 +27,33 @@ Column = Sequence[bytes]
 """The packed values of one column: each with its length before it."""
 
 
-def copy_rows(connection: Connection, table: str, columns: dict[str, Column]) -> int:
-    """Write rows by binary COPY in the connection's transaction; returns how many.
+def copy_rows(
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, Column],
+    more: Iterable[Mapping[str, Column]] = (),
+) -> int:
+    """Write rows by one binary COPY in the connection's transaction; returns how many.
 
     Args:
         connection: where to write; nothing is committed here.
         table: name of the table.
         columns: packed values by column name, all of one length.
+        more: further rows, of the same columns. Blocks of some hundred kilobytes keep the server
+            busy while the next one is made.
     """
-    rows = len(next(iter(columns.values())))
     fields = struct.pack(">h", len(columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    packed = zip(repeat(fields, rows), *columns.values(), strict=True)
+    rows = 0
     with raw(connection).cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_SIGNATURE)
-        copy.write(b"".join(chain.from_iterable(packed)))
+        for block in chain((columns,), more):
+            values = [block[name] for name in columns]
+            packed = zip(repeat(fields, len(values[0])), *values, strict=True)
+            copy.write(b"".join(chain.from_iterable(packed)))
+            rows += len(values[0])
         copy.write(_TRAILER)
     return rows
 
@@ -85,7 +96,7 @@ def vectors(values: NDArray[np.float32]) -> Column:
     packed["dim"] = dimensions
     packed["unused"] = 0
     packed["v"] = values
-    return _slices(packed.tobytes(), layout.itemsize)
+    return _rows_of(packed)
 
 
 def nulls(rows: int) -> Column:
@@ -111,11 +122,12 @@ def _fixed(values: NDArray[Any], kind: str) -> Column:
     packed = np.empty(len(values), dtype=layout)
     packed["length"] = layout.itemsize - 4
     packed["value"] = values
-    return _slices(packed.tobytes(), layout.itemsize)
+    return _rows_of(packed)
 
 
-def _slices(data: bytes, size: int) -> Column:
-    return [data[start : start + size] for start in range(0, len(data), size)]
+def _rows_of(packed: NDArray[Any]) -> Column:
+    rows: list[bytes] = packed.view(f"V{packed.dtype.itemsize}").tolist()
+    return rows
 
 
 def _with_length(value: bytes) -> bytes:

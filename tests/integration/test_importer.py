@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from lvmdb.corpus import importer, jobs
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.importer import batches, import_vectors
-from lvmdb.corpus.store import Stored, known_hashes, require_dataset, store
+from lvmdb.corpus.store import (
+    Stored,
+    concept_ids,
+    cpe_id,
+    known_hashes,
+    require_dataset,
+    store,
+)
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
 from lvmdb.errors import CorpusError, DatabaseError, InputError, UnknownNameError, UsageError
@@ -299,6 +306,53 @@ def test_batches_are_of_whole_articles(make_articles: Corpus) -> None:
     made = [[len(a.texts) for a in batch] for batch, _ in batches(make_articles([3, 1, 5, 2]), 4)]
     assert made == [[3, 1], [5], [2]]
     assert list(batches([], 4)) == []
+
+
+def test_the_next_batch_is_read_while_one_is_written(
+    files: Files, make_articles: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit between the blocks of a COPY, never beyond the batch, and never more than it."""
+    files.write(make_articles([4] * 6))
+    monkeypatch.setattr(importer, "BATCH_CONCEPTS", 8)
+    ahead: list[int] = []
+    real = importer.Batches.read_on
+
+    def counting(batches: importer.Batches) -> bool:
+        read = real(batches)
+        ahead.append(batches.held)
+        return read
+
+    monkeypatch.setattr(importer.Batches, "read_on", counting)
+    assert files.load().concepts == 24
+    assert max(ahead) == 8
+    reading = batches(make_articles([3, 1, 5]), 4)
+    assert [reading.read_on() for _ in range(3)] == [True, True, False]
+    assert [[len(a.texts) for a in batch] for batch, _ in reading] == [[3, 1], [5]]
+
+
+def test_ids_of_an_article_are_those_of_each_concept() -> None:
+    texts = ["one", "zwei ü", "\x1f", "one"]
+    expected = [cpe_id("wiki", "a\x1f1", seq, text).bytes for seq, text in enumerate(texts, 7)]
+    assert concept_ids("wiki", "a\x1f1", texts, 7) == expected
+    assert concept_ids("wiki", "a", []) == []
+
+
+def test_an_article_of_several_blocks_is_whole_and_in_order(
+    files: Files, make_articles: Corpus, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lvmdb.corpus.store._BLOCK", 2)
+    articles = make_articles([5, 1, 4])
+    files.write(articles)
+    assert files.load().concepts == 10
+    rows = sql(
+        "SELECT concept_text, cpe_id::text FROM cpe_entry JOIN article USING (article_id) "
+        "ORDER BY ordinal, seq"
+    )
+    assert rows == [
+        (text, str(cpe_id("wiki", a.source_key, seq, text)))
+        for a in articles
+        for seq, text in enumerate(a.texts)
+    ]
 
 
 def test_two_imports_at_once_number_the_articles_without_a_gap(
