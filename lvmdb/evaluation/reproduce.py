@@ -13,18 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from lvmdb.db import runs
-from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.engine import Database
 from lvmdb.db.provenance import provenance
-from lvmdb.db.queries import query
 from lvmdb.db.runs import Run
 from lvmdb.db.schema.evaluations import evaluation
-from lvmdb.db.schema.runs import experiment_run, run_metric
+from lvmdb.db.schema.runs import experiment_run
 from lvmdb.errors import RunError
 from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.evaluation.run_checks import Check, check_runs, differing_conditions, shown
 from lvmdb.models import registry
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
@@ -36,28 +35,6 @@ IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
 """Stamps of a reproduction that has been compared."""
 
 _OURS = ("reproduces=", "reproduction=")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was compared.
-
-    Attributes:
-        what: e.g. `val loss`, `best checkpoint`, `test cosine, pool corpus`.
-        values: how many values that is.
-        epoch: of the values shown: the first that differ, else the last; None outside training.
-        original, reproduced: those values.
-        same: None where they cannot be compared.
-        note: why not.
-    """
-
-    what: str
-    values: int
-    epoch: int | None
-    original: object
-    reproduced: object
-    same: bool | None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +77,7 @@ class Reproduction:
         told = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in self.conditions)
         return (
             f"run {self.original} is not reproduced: {wrong.what} differs first{where} "
-            f"({_shown(wrong.original)} then, {_shown(wrong.reproduced)} now); "
+            f"({shown(wrong.original)} then, {shown(wrong.reproduced)} now); "
             + (
                 f"what may explain it: {told}"
                 if told
@@ -142,12 +119,8 @@ def reproduce(
         evaluator = Evaluator(db, device=device or "auto", progress=progress)
         _evaluate(db, evaluator, run_id, new_id)
     with db.begin() as connection:
-        checks = [
-            *_curves(connection, run_id, new_id),
-            _weights(connection, run_id, new_id),
-            *_evaluations(connection, run_id, new_id),
-        ]
-        conditions = _conditions(connection, run_id, new_id)
+        checks = check_runs(connection, run_id, new_id)
+        conditions = differing_conditions(connection, run_id, new_id)
         identical = not any(check.same is False for check in checks)
         stamps = [*runs.read(connection, new_id).stamps, IDENTICAL if identical else DIFFERS]
         connection.execute(
@@ -248,84 +221,3 @@ def _pools(db: Database, run_id: int) -> dict[str, set[str]]:
         for split, pool in rows:
             found[split].add(pool)
     return dict(found)
-
-
-def _curves(connection: Connection, original: int, again: int) -> list[Check]:
-    """What training measured: one check for each metric, of all its values."""
-    ours, theirs = _series(connection, original), _series(connection, again)
-    checks: list[Check] = []
-    for name in dict.fromkeys([*ours, *theirs]):
-        then, now = ours.get(name, {}), theirs.get(name, {})
-        steps = sorted(then.keys() | now.keys())
-        wrong = [step for step in steps if then.get(step) != now.get(step)]
-        shown = wrong[0] if wrong else steps[-1]
-        none = (None, None)
-        (then_epoch, before), (now_epoch, after) = then.get(shown, none), now.get(shown, none)
-        epoch = now_epoch if then_epoch is None else then_epoch
-        checks.append(Check(name, len(steps), epoch, before, after, not wrong))
-    return checks
-
-
-def _series(connection: Connection, run_id: int) -> dict[str, dict[int, tuple[int, float]]]:
-    """Epoch and value by step, by metric."""
-    found: dict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
-    rows = connection.execute(
-        select(run_metric)
-        .where(run_metric.c.run_id == run_id)
-        .order_by(run_metric.c.split, run_metric.c.name, run_metric.c.step)
-    ).mappings()
-    for row in rows:
-        found[f"{row['split']} {row['name']}"][row["step"]] = row["epoch"], row["value"]
-    return found
-
-
-def _weights(connection: Connection, original: int, again: int) -> Check:
-    then, now = (checkpoint_sha256(connection, each, "best") for each in (original, again))
-    return Check("best checkpoint", 1, None, then and then.hex(), now and now.hex(), then == now)
-
-
-def _evaluations(connection: Connection, original: int, again: int) -> list[Check]:
-    ours, theirs = (
-        {
-            (row["split"], row["metric"], row["pool"], row["version"]): row
-            for row in connection.execute(
-                query("comparison", "newest_evaluations"), {"run_id": run_id}
-            ).mappings()
-        }
-        for run_id in (original, again)
-    )
-    checks: list[Check] = []
-    for key, then in ours.items():
-        split, metric, pool, version = key
-        now = theirs.get(key)
-        note = None
-        if not then["of_best"]:
-            note = "the original's is of other weights than it has now"
-        elif now is None:
-            note = f"version {version} of the metric is not computed any more"
-        elif now["pool_fingerprint"] != then["pool_fingerprint"]:
-            note = "other pool: the dataset or the pool is not what it was"
-        before, after = then["value"], now and now["value"]
-        same = None if note else before == after
-        checks.append(Check(f"{split} {metric}, pool {pool}", 1, None, before, after, same, note))
-    return checks
-
-
-def _conditions(
-    connection: Connection, original: int, again: int
-) -> list[tuple[str, object, object]]:
-    """What differs of code, machine and device; threads first."""
-    then, now = (provenance(connection, each).conditions for each in (original, again))
-    names = sorted(then.keys() | now.keys(), key=lambda name: (name != "torch_threads", name))
-    return [
-        (name, _shown(then.get(name)), _shown(now.get(name)))
-        for name in names
-        if then.get(name) != now.get(name)
-    ]
-
-
-def _shown(value: object) -> object:
-    """A value for a line of text: hashes are cut."""
-    if isinstance(value, str) and len(value) >= 40 and set(value) <= set("0123456789abcdef"):
-        return value[:12]
-    return "none" if value is None else value

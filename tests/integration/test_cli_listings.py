@@ -174,7 +174,8 @@ def test_an_id_from_one_command_is_the_argument_of_the_next(small: Database, run
         },
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("run 2: 1 epochs, best validation loss ")
-    assert "run 2 epoch 1/1: train loss" in done.stderr
-    again = run("train", "--run-id", "2")
-    assert again == "run 2 has succeeded already: 'lvmdb evaluate --run-id 2'\n"
+    run_id = json.loads(run("runs", "list", "--format", "json"))[0]["run"]
+    assert done.stdout.startswith(f"run {run_id}: 1 epochs, best validation loss ")
+    assert f"run {run_id} epoch 1/1: train loss" in done.stderr
+    again = run("train", "--run-id", str(run_id))
+    assert again == f"run {run_id} has succeeded already: 'lvmdb evaluate --run-id {run_id}'\n"

@@ -20,7 +20,8 @@ from lvmdb.db import runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import ModelError, RunError, SequenceError
 from lvmdb.evaluation.evaluate import Evaluator
-from lvmdb.evaluation.reproduce import DIFFERS, IDENTICAL, Check, Reproduction, reproduce
+from lvmdb.evaluation.reproduce import DIFFERS, IDENTICAL, Reproduction, reproduce
+from lvmdb.evaluation.run_checks import Check
 from lvmdb.models import registry
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSpec
