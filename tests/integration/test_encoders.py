@@ -140,6 +140,19 @@ def test_a_model_that_does_not_give_its_vectors_is_refused(
     assert sql("SELECT revision FROM encoder") == [(None,)]
 
 
+def test_vectors_swapped_between_two_articles_are_refused(
+    db: Database, imported: list[VectorArticle], sql: Sql
+) -> None:
+    """Each is a vector of this model, but not of this text."""
+    sql(
+        "UPDATE cpe_entry c SET concept_vec = o.concept_vec FROM cpe_entry o, article a, article b "
+        "WHERE a.article_id = c.article_id AND b.article_id = o.article_id AND c.seq = o.seq "
+        "AND (a.ordinal, b.ordinal) IN ((0, 1), (1, 0))"
+    )
+    with pytest.raises(EncoderError, match="another one"):
+        encoders.verify(db, as_encoder(Stub()))
+
+
 def test_there_must_be_something_to_verify(db: Database) -> None:
     with pytest.raises(UnknownNameError, match=r"there is none yet: 'lvmdb encoders add'"):
         encoders.verify(db, as_encoder(Stub()))
