@@ -119,7 +119,8 @@ WHERE s.sequence_set_id = :sequence_set_id;
 -- From here on nothing of the set may change.
 UPDATE sequence_set
 SET frozen_at = now(), fingerprint = :fingerprint, articles = :articles, concepts = :concepts,
-    train_windows = :train_windows, val_windows = :val_windows, test_windows = :test_windows
+    train_windows = :train_windows, val_windows = :val_windows, test_windows = :test_windows,
+    leaks = :leaks
 WHERE sequence_set_id = :sequence_set_id AND frozen_at IS NULL;
 
 -- name: articles
@@ -143,10 +144,50 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS concept;
 
+-- name: leak_articles
+-- The articles of a set in its order, with the split and the text of each.
+SELECT sa.article_id, a.title, a.text_hash, sa.split, sa.concepts
+FROM sequence_article sa JOIN article a USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id
+ORDER BY sa.position;
+
+-- name: leak_concepts
+-- The vectors of the articles given, in the order given, those that there are.
+SELECT listed.place, concept.seq, vector_send(concept.concept_vec)
+FROM unnest(:article_ids ::bigint[]) WITH ORDINALITY AS listed (article_id, place)
+CROSS JOIN LATERAL (
+    SELECT c.seq, c.concept_vec
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id AND c.concept_vec IS NOT NULL
+    ORDER BY c.seq
+    OFFSET 0
+) AS concept;
+
+-- name: follow_articles
+-- Articles go to the split of another, each to that of its leader.
+UPDATE sequence_article sa
+SET split = leader.split
+FROM unnest(:article_ids ::bigint[], :leader_ids ::bigint[]) AS n (article_id, leader_id)
+JOIN sequence_article leader
+    ON leader.sequence_set_id = :sequence_set_id AND leader.article_id = n.leader_id
+WHERE sa.sequence_set_id = :sequence_set_id AND sa.article_id = n.article_id
+  AND sa.split <> leader.split;
+
+-- name: add_leaks
+-- Near-duplicate concepts in different splits, of a set that is about to be frozen.
+INSERT INTO sequence_leak
+    (sequence_set_id, cpe_id, other_cpe_id, split, other_split, cosine)
+SELECT :sequence_set_id, c.cpe_id, o.cpe_id, n.split, n.other_split, n.cosine
+FROM unnest(:article_ids ::bigint[], :seqs ::integer[], :other_article_ids ::bigint[],
+            :other_seqs ::integer[], :splits ::text[], :other_splits ::text[], :cosines ::real[])
+     AS n (article_id, seq, other_article_id, other_seq, split, other_split, cosine)
+JOIN cpe_entry c ON c.article_id = n.article_id AND c.seq = n.seq
+JOIN cpe_entry o ON o.article_id = n.other_article_id AND o.seq = n.other_seq;
+
 -- name: list_sets
 -- All sequence sets with their counts.
 SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, seed, articles,
-       concepts, train_windows, val_windows, test_windows, frozen_at,
+       concepts, train_windows, val_windows, test_windows, leaks, allowed_leaks, frozen_at,
        encode(substring(fingerprint FOR 8), 'hex') AS fingerprint
 FROM sequence_set
 ORDER BY sequence_set_id;

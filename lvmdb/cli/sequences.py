@@ -22,6 +22,13 @@ from lvmdb.errors import UsageError
 if TYPE_CHECKING:
     from lvmdb.sequences.sets import SequenceSet
 
+leaks_option = click.option(
+    "--allow-leaks",
+    type=int,
+    metavar="N",
+    help="Admit up to N pairs of near-duplicate concepts between splits.",
+)
+
 
 @click.group(cls=Group)
 def sequences() -> None:
@@ -50,6 +57,7 @@ def sequences() -> None:
     help="corpus lets windows cross articles: only to reproduce old numbers.",
 )
 @click.option("--max-concepts", type=int, metavar="N", help="A seeded sample of whole articles.")
+@leaks_option
 @click.option("--draft", is_flag=True, help="Do not freeze yet.")
 @pass_app
 def create(
@@ -62,9 +70,13 @@ def create(
     seed: int,
     scope: str,
     max_concepts: int | None,
+    allow_leaks: int | None,
     draft: bool,
 ) -> None:
     """Make a sequence set and freeze it.
+
+    Articles that share near-duplicate concepts (cosine at least .995) are put on one side; what is
+    left of them between splits is refused, unless --allow-leaks admits it.
 
     \b
     Example:
@@ -82,23 +94,26 @@ def create(
         seed=seed,
         scope=scope,
         max_concepts=max_concepts,
+        allowed_leaks=allow_leaks or 0,
     )
-    _describe(sets.create(app.database, spec, freeze_it=not draft))
+    _describe(sets.create(app.database, spec, freeze_it=not draft, progress=app.progress))
 
 
 @sequences.command()
 @click.argument("name")
+@leaks_option
 @pass_app
-def freeze(app: App, name: str) -> None:
+def freeze(app: App, name: str, allow_leaks: int | None) -> None:
     """Count and fingerprint a draft; from then on it cannot change.
 
     \b
     Example:
       lvmdb sequences freeze wiki5
+      lvmdb sequences freeze wiki5 --allow-leaks 3
     """
     from lvmdb.sequences import sets
 
-    _describe(sets.freeze(app.database, name))
+    _describe(sets.freeze(app.database, name, allow_leaks=allow_leaks, progress=app.progress))
 
 
 @sequences.command("list")
@@ -189,7 +204,8 @@ def _describe(found: SequenceSet) -> None:
         click.echo(f"{found.name}: a draft; 'lvmdb sequences freeze {found.name}' makes it usable")
         return
     windows = ", ".join(f"{split} {count}" for split, count in found.windows.items())
+    leaks = f"{found.leaks} leaks between splits; " if found.leaks else ""
     click.echo(
         f"{found.name}: {found.articles} articles, {found.concepts} concepts, windows {windows}; "
-        f"fingerprint {found.fingerprint.hex()[:16]}"
+        f"{leaks}fingerprint {found.fingerprint.hex()[:16]}"
     )

@@ -21,7 +21,7 @@ from lvmdb.errors import CorpusError, UsageError
 def verify(
     app: App, dataset: str | None, name: str | None, forward_signal: bool, output_format: str
 ) -> None:
-    """Check counts, order, norms and repetitions; exit 1 if a check fails.
+    """Check counts, order, norms, repetitions and leaks; exit 1 if a check fails.
 
     \b
     Example:
@@ -41,8 +41,17 @@ def verify(
         show(columns, rows, output_format)
     wrong = [line for row in rows for line in findings(row)]
     if name is not None:
-        sets.verify(app.database, sets.get(app.database, name))
+        chosen = sets.get(app.database, name)
+        sets.verify(app.database, chosen)
         app.progress.say(f"sequence set {name}: the data is what was frozen")
+        leaks = sets.count_leaks(app.database, chosen, progress=app.progress)
+        found = (
+            f"sequence set {name}: {leaks} pairs of near-duplicate concepts between splits, "
+            f"{chosen.allowed_leaks} allowed"
+        )
+        app.progress.say(found)
+        if leaks > chosen.allowed_leaks and chosen.scope == "article":
+            wrong.append(found)
         if forward_signal:
             _show_forward_signal(app, name, output_format)
     if wrong:

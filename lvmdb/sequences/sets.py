@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
@@ -15,6 +15,8 @@ from lvmdb.db.schema.corpus import dataset
 from lvmdb.db.schema.sequences import sequence_set
 from lvmdb.db.types import SPLITS, checked_name
 from lvmdb.errors import SequenceError, UnknownNameError, UsageError
+from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences import freezing, leaks
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class SequenceSpec:
         seed: decides which article goes to which split, and what a sample holds.
         scope: `article`, or `corpus`, which lets windows cross articles and splits them in order.
         max_concepts: at most so many concepts, a seeded sample of whole articles.
+        allowed_leaks: near-duplicate concepts between splits that are admitted, in pairs.
     """
 
     name: str
@@ -40,6 +43,7 @@ class SequenceSpec:
     seed: int = 0
     scope: str = "article"
     max_concepts: int | None = None
+    allowed_leaks: int = 0
 
     def __post_init__(self) -> None:
         checked_name("sequence set", self.name)
@@ -60,11 +64,15 @@ class SequenceSpec:
             raise UsageError("--seed must fit into 64 bits")
         if self.max_concepts is not None and self.max_concepts <= self.context_len:
             raise UsageError("--max-concepts must be more than --context")
+        _check_allowed(self.allowed_leaks)
 
 
 @dataclass(frozen=True)
 class SequenceSet:
-    """A sequence set as the database has it. Counts and fingerprint are None in a draft."""
+    """A sequence set as the database has it. Counts and fingerprint are None in a draft.
+
+    So are `leaks`, and also in a set frozen before they were looked for.
+    """
 
     sequence_set_id: int
     name: str
@@ -79,6 +87,8 @@ class SequenceSet:
     articles: int | None
     concepts: int | None
     windows: Mapping[str, int | None]
+    allowed_leaks: int = 0
+    leaks: int | None = None
 
     @property
     def frozen_fingerprint(self) -> bytes:
@@ -103,12 +113,17 @@ class SequenceSet:
         return count
 
 
-def create(db: Database, spec: SequenceSpec, *, freeze_it: bool = True) -> SequenceSet:
+def create(
+    db: Database, spec: SequenceSpec, *, freeze_it: bool = True, progress: Progress = SILENT
+) -> SequenceSet:
     """Make a sequence set and, unless it is to stay a draft, freeze it; all or nothing.
+
+    Articles that share near-duplicate concepts are put on one side.
 
     Raises:
         UnknownNameError: there is no such dataset.
-        SequenceError: the name is taken, the dataset has no vectors, or no window is long enough.
+        SequenceError: the name is taken, the dataset has no vectors, no window is long enough, or
+            near-duplicate concepts in different splits are more than allowed.
     """
     with db.begin() as connection:
         if freeze_it:
@@ -134,17 +149,35 @@ def create(db: Database, spec: SequenceSpec, *, freeze_it: bool = True) -> Seque
                 test_fraction=test,
                 seed=spec.seed,
                 max_concepts=spec.max_concepts,
+                allowed_leaks=spec.allowed_leaks,
             )
             .returning(sequence_set.c.sequence_set_id)
         ).scalar_one()
         connection.execute(query("sequences", "choose_articles"), {"sequence_set_id": new_id})
+        likeness = None
+        if spec.scope == "article":
+            likeness = leaks.look(connection, new_id, progress)
+            kept = leaks.keep_together(connection, new_id, likeness)
+            if kept:
+                progress.say(
+                    f"{kept} articles share near-duplicate concepts with others: kept on one side"
+                )
         if freeze_it:
-            _freeze(connection, _read(connection, spec.name))
+            freezing.freeze(connection, _read(connection, spec.name), progress, likeness)
         return _read(connection, spec.name)
 
 
-def freeze(db: Database, name: str) -> SequenceSet:
+def freeze(
+    db: Database, name: str, *, allow_leaks: int | None = None, progress: Progress = SILENT
+) -> SequenceSet:
     """Count and fingerprint a draft; from then on it cannot change. Frozen already: nothing.
+
+    Args:
+        db: the database.
+        name: of the set.
+        allow_leaks: admit so many pairs of near-duplicate concepts between splits; None leaves
+            it at what the draft says.
+        progress: where the search for them reports to.
 
     Raises:
         UnknownNameError, SequenceError: as for `create`.
@@ -153,7 +186,15 @@ def freeze(db: Database, name: str) -> SequenceSet:
         connection.execute(query("sequences", "lock_content"))
         found = _read(connection, name)
         if not found.frozen:
-            _freeze(connection, found)
+            if allow_leaks is not None:
+                _check_allowed(allow_leaks)
+                connection.execute(
+                    update(sequence_set)
+                    .where(sequence_set.c.sequence_set_id == found.sequence_set_id)
+                    .values(allowed_leaks=allow_leaks)
+                )
+                found = replace(found, allowed_leaks=allow_leaks)
+            freezing.freeze(connection, found, progress)
         return _read(connection, name)
 
 
@@ -194,7 +235,7 @@ def verify(db: Database, sequences: SequenceSet) -> None:
         SequenceError: the data changed since the set was frozen.
     """
     with db.connect() as connection:
-        now = _fingerprint(connection, sequences.sequence_set_id)
+        now = freezing.fingerprint(connection, sequences.sequence_set_id)
     if now != sequences.frozen_fingerprint:
         raise SequenceError(
             f"the data of sequence set '{sequences.name}' is not what was frozen "
@@ -203,54 +244,26 @@ def verify(db: Database, sequences: SequenceSet) -> None:
         )
 
 
-def _freeze(connection: Connection, draft: SequenceSet) -> None:
-    key = {"sequence_set_id": draft.sequence_set_id}
-    connection.execute(query("sequences", "count_concepts"), key)
-    missing = connection.execute(query("sequences", "count_missing_vectors"), key).scalar_one()
-    if missing:
-        raise SequenceError(
-            f"{missing} concepts of dataset '{draft.dataset_source}' have no vector: "
-            "ingest them with an encoder first"
-        )
-    counts = connection.execute(query("sequences", "count_windows"), key).mappings().one()
-    if not counts["article_count"]:
-        raise SequenceError(
-            f"sequence set '{draft.name}' has no article: none fits into --max-concepts as a whole"
-        )
-    if counts["longest"] <= draft.context_len and draft.scope == "article":
-        raise SequenceError(
-            f"no article of dataset '{draft.dataset_source}' is longer than "
-            f"{draft.context_len} concepts, so there is no window: choose a shorter --context"
-        )
-    fractions = connection.execute(
-        select(
-            sequence_set.c.train_fraction, sequence_set.c.val_fraction, sequence_set.c.test_fraction
-        ).where(sequence_set.c.sequence_set_id == draft.sequence_set_id)
-    ).one()
-    for split, fraction in zip(SPLITS, fractions, strict=True):
-        if fraction > 0 and counts[f"{split}_windows"] == 0:
-            raise SequenceError(
-                f"split {split} of '{draft.name}' has no window: the dataset has "
-                f"{counts['article_count']} articles; choose other shares (--split), "
-                "another --seed, or more text"
-            )
-    connection.execute(
-        query("sequences", "freeze"),
-        {
-            **key,
-            "fingerprint": _fingerprint(connection, draft.sequence_set_id),
-            "articles": counts["article_count"],
-            "concepts": counts["concept_count"],
-            **{f"{split}_windows": counts[f"{split}_windows"] for split in SPLITS},
-        },
-    )
+def count_leaks(db: Database, sequences: SequenceSet, *, progress: Progress = SILENT) -> int:
+    """Pairs of near-duplicate concepts between the splits of a frozen set.
+
+    They are those of the freeze; in a set that was frozen before leaks were looked for, they are
+    counted now, and nothing is stored.
+
+    Raises:
+        SequenceError: the set is a draft, or so many are alike that they cannot be copies.
+    """
+    windows = [sequences.window_count(split) for split in SPLITS]
+    if sequences.leaks is not None:
+        return sequences.leaks
+    with db.begin() as connection:
+        likeness = leaks.look(connection, sequences.sequence_set_id, progress)
+        return leaks.between_splits(connection, sequences, windows, likeness).count
 
 
-def _fingerprint(connection: Connection, sequence_set_id: int) -> bytes:
-    value: bytes = connection.execute(
-        query("sequences", "fingerprint"), {"sequence_set_id": sequence_set_id}
-    ).scalar_one()
-    return value
+def _check_allowed(leaks_allowed: int) -> None:
+    if not 0 <= leaks_allowed <= leaks.MOST_COUNTED:
+        raise UsageError(f"--allow-leaks is between 0 and {leaks.MOST_COUNTED}")
 
 
 def _encoder_of(connection: Connection, name: str) -> int:
@@ -291,4 +304,6 @@ def _from_row(row: Mapping[Any, Any]) -> SequenceSet:
         articles=row["articles"],
         concepts=row["concepts"],
         windows={split: row[f"{split}_windows"] for split in SPLITS},
+        allowed_leaks=row["allowed_leaks"],
+        leaks=row["leaks"],
     )

@@ -58,6 +58,8 @@ def plan(
     }
     fingerprint = chosen.frozen_fingerprint
     stamps = ["scope=corpus"] if chosen.scope == "corpus" else []
+    if chosen.leaks:
+        stamps.append(f"leaks={chosen.leaks}")
     with db.begin() as connection:
         if reuse and (same := runs.find_same(connection, **row)) is not None:
             return same

@@ -28,6 +28,7 @@ def sequence_set(db: Database) -> Callable[..., SequenceSet]:
         scope: str = "article",
         seed: int = 0,
         max_concepts: int | None = None,
+        allowed_leaks: int = 0,
     ) -> SequenceSet:
         train, val, test = (Decimal(share) / 100 for share in split)
         spec = SequenceSpec(
@@ -39,6 +40,7 @@ def sequence_set(db: Database) -> Callable[..., SequenceSet]:
             seed=seed,
             scope=scope,
             max_concepts=max_concepts,
+            allowed_leaks=allowed_leaks,
         )
         return create(into, spec, freeze_it=freeze_it)
 

@@ -19,7 +19,8 @@ from lvmdb.corpus.store import Stored, import_hash, store
 from lvmdb.db import bulk
 from lvmdb.db.engine import Database
 from lvmdb.errors import CorpusError, DatabaseError, SequenceError
-from lvmdb.sequences import sets
+from lvmdb.progress import SILENT
+from lvmdb.sequences import freezing, sets
 from lvmdb.sequences.sets import SequenceSet
 
 Corpus = Callable[..., list[VectorArticle]]
@@ -387,7 +388,7 @@ def test_a_change_while_a_set_is_being_frozen_waits_and_is_refused(
     draft = sequence_set(freeze_it=False)
     change = "UPDATE cpe_entry SET concept_text = 'other' WHERE seq = 0"
     with db.begin() as connection:
-        sets._freeze(connection, draft)
+        freezing.freeze(connection, draft, SILENT)
         with db.raw_connection() as other:
             other.execute("SET lock_timeout = '100ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
