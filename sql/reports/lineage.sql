@@ -33,7 +33,8 @@ WITH RECURSIVE chosen AS (
         ('run', 1, 8, 'took', date_trunc('second', c.finished_at - c.started_at)::text),
         ('code', 2, 1, 'version', c.code_version),
         ('code', 2, 2, 'uncommitted changes', CASE c.code_dirty
-            WHEN true THEN 'YES: the version does not say what ran' WHEN false THEN 'none' END),
+            WHEN true THEN 'YES: the version does not say what ran' WHEN false THEN 'no'
+            ELSE 'unknown: a release, or not run yet' END),
         ('data', 3, 1, 'fingerprint', encode(c.sequence_fingerprint, 'hex')),
         ('data', 3, 2, 'sequence set', c.set_name),
         ('data', 3, 3, 'its fingerprint now', CASE WHEN c.set_fingerprint = c.sequence_fingerprint

@@ -82,6 +82,10 @@ def test_lineage_is_one_page(db: Database, run_id: int, evaluated: Evaluated, sq
     assert found["run"]["seed"] == "5"
     assert found["run"]["stamps"] == "none"
     assert found["code"]["version"]
+    sql("UPDATE experiment_run SET code_dirty = false")
+    assert page(db, run_id)["code"]["uncommitted changes"] == "no"
+    sql("UPDATE experiment_run SET code_dirty = NULL")
+    assert page(db, run_id)["code"]["uncommitted changes"].startswith("unknown")
     assert found["data"]["fingerprint"] == fingerprint
     assert found["data"]["its fingerprint now"] == "the same"
     assert found["data"]["counts"].startswith("10 articles, 60 concepts; windows: train ")
