@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import conninfo, sql
 
 from lvmdb.corpus import encoders
@@ -44,6 +45,13 @@ from lvmdb.db.types import DIMENSION
 
 HOME = "LVMDB_TEST_HOME"
 """Names the test server's folder to the workers; the controller makes and removes it."""
+
+# A machine that is busy with other work is slow, and that is no fault of what is tested; the same
+# examples each time, so that a red run is red again.
+settings.register_profile(
+    "lvmdb", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lvmdb")
 
 FreshDatabase = Callable[..., AbstractContextManager[Database]]
 MakeArticles = Callable[..., list[VectorArticle]]

@@ -27,7 +27,7 @@ from lvmdb.evaluation.records import (
 from lvmdb.evaluation.scores import Score, score
 from lvmdb.metrics.contrast import contrast
 from lvmdb.metrics.definitions import METRICS, POOLS
-from lvmdb.metrics.manifold import nearest_cosine
+from lvmdb.metrics.manifold import nearest_other_cosine
 from lvmdb.metrics.queries import Queries
 from lvmdb.metrics.ranking import duplicate_groups, rank_in_articles, rank_in_pool
 from lvmdb.metrics.vectors import cosine
@@ -223,7 +223,7 @@ class Evaluator:
         vectors, groups = corpus.pool.vectors, corpus.groups
         key = sequences.sequence_set_id, split
         if key not in self._truth_nearest:
-            self._truth_nearest[key] = nearest_cosine(vectors[truth], vectors, truth)
+            self._truth_nearest[key] = nearest_other_cosine(vectors, truth)
         return Queries(
             prediction=prediction,
             pool=vectors,
@@ -236,7 +236,6 @@ class Evaluator:
             contrast=None
             if drawn is None
             else contrast(prediction, vectors, truth, drawn.distractors),
-            nearest=nearest_cosine(prediction, vectors),
             truth_nearest=self._truth_nearest[key],
         )
 

@@ -234,7 +234,7 @@ _ALL = (
         formula="1 - max_v cos(p, v) over all concepts v",
         reference="definition",
         direction=0,
-        per_query=lambda q: (1.0 - q.nearest, None),
+        per_query=lambda q: (1.0 - q.ranks.nearest, None),
         chance_per_query=lambda q: np.zeros(len(q)),
     ),
     Metric(

@@ -17,34 +17,30 @@ Indices = npt.NDArray[np.integer]
 _QUERY_BLOCK = 1024
 
 
-def nearest_cosine(
-    vectors: Floats, pool: Floats, excluded: Indices | None = None, *, block: int = 4096
-) -> PerQuery:
-    """`(n,)` the cosine of each vector `(n, d)` to the nearest concept of the pool.
+def nearest_other_cosine(pool: Floats, rows: Indices, *, block: int = 4096) -> PerQuery:
+    """`(n,)` the cosine of concepts of the pool to the nearest other one.
 
     Args:
-        vectors: of any length; a zero vector has cosine 0 with everything.
         pool: `(N, d)` unit vectors.
-        excluded: `(n,)` for each vector the index of a concept that does not count: itself.
-        block: how many pool vectors are compared at a time.
+        rows: `(n,)` which concepts.
+        block: how many are compared at a time.
 
     Raises:
-        ModelError: the pool is empty, or holds nothing but what is excluded.
+        ModelError: there is no other concept.
     """
-    if len(pool) <= (excluded is not None):
-        raise ModelError("the nearest concept is looked for in an empty pool")
-    queries = normalise(vectors).astype(np.float32)
+    if len(pool) < 2:
+        raise ModelError("the nearest other concept is looked for in a pool of one")
+    queries = np.ascontiguousarray(pool[rows], dtype=np.float32)
     candidates = np.ascontiguousarray(pool, dtype=np.float32)
     best = np.full(len(queries), -np.inf, dtype=np.float32)
     for first in range(0, len(queries), _QUERY_BLOCK):
-        rows = slice(first, first + _QUERY_BLOCK)
+        part = slice(first, first + _QUERY_BLOCK)
         for start in range(0, len(candidates), block):
-            scores = queries[rows] @ candidates[start : start + block].T
-            if excluded is not None:
-                column = excluded[rows] - start
-                inside = np.flatnonzero((column >= 0) & (column < scores.shape[1]))
-                scores[inside, column[inside]] = -np.inf
-            np.maximum(best[rows], scores.max(axis=1), out=best[rows])
+            scores = queries[part] @ candidates[start : start + block].T
+            itself = rows[part] - start
+            inside = np.flatnonzero((itself >= 0) & (itself < scores.shape[1]))
+            scores[inside, itself[inside]] = -np.inf
+            np.maximum(best[part], scores.max(axis=1), out=best[part])
     return np.clip(best.astype(np.float64), -1.0, 1.0)
 
 

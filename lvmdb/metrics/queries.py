@@ -27,7 +27,6 @@ class Queries:
         ranks: the truths' places among the pool.
         article_ranks: the truths' places among the concepts of their articles.
         contrast: how the predictions stand to stored distractors; None where none could be drawn.
-        nearest: `(n,)` cosine of each prediction to the nearest concept of the pool.
         truth_nearest: `(n,)` cosine of each truth to the nearest other concept.
     """
 
@@ -38,14 +37,13 @@ class Queries:
     ranks: Ranks
     article_ranks: Ranks
     contrast: Contrast | None
-    nearest: PerQuery
     truth_nearest: PerQuery
 
     def __post_init__(self) -> None:
         count = len(self.truth)
         lengths = {
             *(len(self.prediction), len(self.context), len(self.ranks), len(self.article_ranks)),
-            *(len(self.nearest), len(self.truth_nearest)),
+            len(self.truth_nearest),
             *(() if self.contrast is None else (len(self.contrast.farther),)),
         }
         if lengths != {count} or self.prediction.shape != (count, self.pool.shape[1]):

@@ -42,11 +42,13 @@ class Ranks:
         greater: `(n,)` int64, candidates that score above the truth by more than the tolerance.
         ties: `(n,)` int64, other candidates whose score is within the tolerance of the truth's.
         candidates: `(n,)` int64, how many concepts were eligible, the truth among them.
+        nearest: `(n,)` float64, the cosine to the nearest concept, eligible or not.
     """
 
     greater: npt.NDArray[np.int64]
     ties: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.int64]
+    nearest: PerQuery
 
     def __len__(self) -> int:
         return len(self.greater)
@@ -100,6 +102,7 @@ def rank_in_pool(
     groups = None if duplicate_group is None else _Members(duplicate_group)
     count, size = len(queries), len(vectors)
     greater, ties, candidates = (np.zeros(count, dtype=np.int64) for _ in range(3))
+    nearest = np.full(count, -1.0)
     for first in range(0, count, _QUERY_BLOCK):
         rows = slice(first, first + _QUERY_BLOCK)
         own = np.einsum("nd,nd->n", queries[rows], vectors[truth[rows]])[:, None]
@@ -107,12 +110,13 @@ def rank_in_pool(
         candidates[rows] = size + 1 - np.bincount(skip_row, minlength=len(own))
         for start in range(0, size, block):
             scores = queries[rows] @ vectors[start : start + block].T
+            np.maximum(nearest[rows], scores.max(axis=1), out=nearest[rows])
             low, high = np.searchsorted(skip_column, [start, start + block])
             scores[skip_row[low:high], skip_column[low:high] - start] = -np.inf
             above = np.count_nonzero(scores > own + np.float32(TOLERANCE), axis=1)
             greater[rows] += above
             ties[rows] += np.count_nonzero(scores >= own - np.float32(TOLERANCE), axis=1) - above
-    return Ranks(greater, ties, candidates)
+    return Ranks(greater, ties, candidates, np.minimum(nearest, 1.0))
 
 
 def rank_in_articles(
@@ -135,6 +139,7 @@ def rank_in_articles(
     """
     _check_arguments(predictions, pool, truth, excluded, duplicate_group)
     greater, ties, candidates = (np.zeros(len(truth), dtype=np.int64) for _ in range(3))
+    nearest = np.zeros(len(truth))
     starts = np.flatnonzero(np.r_[True, article[1:] != article[:-1]])
     ends = np.r_[starts[1:], len(article)]
     place = np.searchsorted(starts, truth, side="right") - 1
@@ -150,7 +155,8 @@ def rank_in_articles(
             duplicate_group=None if duplicate_group is None else duplicate_group[start:end],
         )
         greater[rows], ties[rows], candidates[rows] = found.greater, found.ties, found.candidates
-    return Ranks(greater, ties, candidates)
+        nearest[rows] = found.nearest
+    return Ranks(greater, ties, candidates, nearest)
 
 
 def recall_at(ranks: Ranks, k: int) -> PerQuery:

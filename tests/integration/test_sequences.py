@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_view(
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.lists(st.integers(1, 14), min_size=4, max_size=8),

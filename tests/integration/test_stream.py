@@ -140,7 +140,7 @@ def test_the_stream_is_the_view(
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_the_stream_is_the_view_of_any_corpus(

@@ -37,7 +37,7 @@ _text = st.lists(
 ).map("\n\n".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_text)
 def test_every_chunk_lies_in_one_paragraph_and_nothing_is_lost(text: str) -> None:
     chunker = SentenceChunker()
@@ -55,7 +55,7 @@ def test_every_chunk_lies_in_one_paragraph_and_nothing_is_lost(text: str) -> Non
     assert list(chunks) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(3, 79), min_size=1, max_size=30))
 def test_chunks_of_ordinary_sentences_are_of_the_size_that_is_promised(lengths: list[int]) -> None:
     found = sizes(" ".join(sentence(n) for n in lengths))

@@ -10,7 +10,7 @@ import pytest
 from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.metrics.contrast import Distractors, contrast
 from lvmdb.metrics.definitions import METRICS, POOLS, aggregate, metric
-from lvmdb.metrics.manifold import nearest_cosine
+from lvmdb.metrics.manifold import nearest_other_cosine
 from lvmdb.metrics.queries import Queries
 from lvmdb.metrics.ranking import rank_in_articles, rank_in_pool
 
@@ -44,8 +44,7 @@ def queries() -> Queries:
         ranks=rank_in_pool(prediction, POOL, truth, excluded),
         article_ranks=rank_in_articles(prediction, POOL, truth, excluded, np.array([0, 0, 1, 1])),
         contrast=contrast(prediction, POOL, truth, distractors),
-        nearest=nearest_cosine(prediction, POOL),
-        truth_nearest=nearest_cosine(POOL[truth], POOL, truth),
+        truth_nearest=nearest_other_cosine(POOL, truth),
     )
 
 

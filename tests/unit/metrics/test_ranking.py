@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvmdb.errors import CorpusError, ModelError
+from lvmdb.metrics.manifold import nearest_other_cosine
 from lvmdb.metrics.ranking import (
     TOLERANCE,
     Ranks,
@@ -35,7 +36,7 @@ def none_excluded(n: int) -> npt.NDArray[np.int64]:
 
 
 def ranks(greater: int, ties: int, candidates: int = 100) -> Ranks:
-    return Ranks(ints(greater), ints(ties), ints(candidates))
+    return Ranks(ints(greater), ints(ties), ints(candidates), np.zeros(1))
 
 
 def rank_of(prediction: tuple[float, float], truth: int, *excluded: int, same: bool) -> list[int]:
@@ -190,7 +191,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems(), st.integers(1, 40), st.booleans())
 def test_ranks_equal_the_naive_loop(problem: dict[str, Any], block: int, same: bool) -> None:
     group = duplicate_groups(problem["pool"]) if same else None
@@ -199,7 +200,7 @@ def test_ranks_equal_the_naive_loop(problem: dict[str, Any], block: int, same: b
     assert list(triples) == naive(**problem, same=same)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 20))
 def test_expected_values_are_means_over_the_tied_places(greater: int, ties: int, k: int) -> None:
     places = range(greater + 1, greater + ties + 2)
@@ -265,3 +266,16 @@ def test_k_starts_at_one() -> None:
     for function in (recall_at, reciprocal_rank_at):
         with pytest.raises(ModelError, match="k starts at 1"):
             function(ranks(0, 0), 0)
+
+
+def test_the_nearest_concept_may_be_no_candidate() -> None:
+    """The context and the truth's duplicates are concepts too."""
+    pool = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    found = rank_in_pool(
+        np.array([[2, 0], [0, -1]], dtype=np.float32), pool, np.array([1, 1]), np.array([[0], [0]])
+    )
+    assert found.nearest == pytest.approx([1.0, 0.0])
+    assert nearest_other_cosine(pool, np.array([0, 2])) == pytest.approx([0.6, 0.8])
+    assert nearest_other_cosine(pool, np.array([0, 2]), block=1) == pytest.approx([0.6, 0.8])
+    with pytest.raises(ModelError, match="pool of one"):
+        nearest_other_cosine(pool[:1], np.array([0]))
