@@ -19,7 +19,8 @@ from lvmdb.errors import UsageError
     type=click.Choice(["table", "json", "csv", "html", "png"]),
     default="table",
     show_default=True,
-    help="png is for learning_curve.",
+    help="html is one page with the query and the picture; png is the picture, of learning_curve, "
+    "leaderboard and recall_curve.",
 )
 @click.option("--output", type=OutputFile(), help="A file.")
 @click.option("--show-sql", is_flag=True, help="Print the query instead of its answer.")
@@ -34,20 +35,25 @@ def report(
 ) -> None:
     """Answer a named question; without NAME, list them.
 
+    The pictures of leaderboard and recall_curve hold one sequence set and split, those of the
+    newest run, the test split before others; with --run-id, those of that run. There the
+    leaderboard draws that run beside the baselines.
+
     \b
     Example:
       lvmdb report leaderboard
-      lvmdb report learning_curve --format png --output curve.png
+      lvmdb report leaderboard --format png --output leaderboard.png
+      lvmdb report predictions --run-id 7 --format html --output predictions.html
       lvmdb report lineage --run-id 7 --show-sql
     """
     from lvmdb.db import queries, runs
     from lvmdb.reports.files import write
-    from lvmdb.reports.named import run_report
+    from lvmdb.reports.named import comment, run_report
+    from lvmdb.reports.pictures import PICTURES, pictured
 
     if name is None:
         for known in queries.report_names():
-            question = queries.report_sql(known).splitlines()[0].removeprefix("-- ")
-            click.echo(f"{known:18} {question}")
+            click.echo(f"{known:18} {comment(known)[0]}")
         return
     if run_id is not None and "lvmdb.run_id" not in queries.report_sql(name):
         raise UsageError(f"--run-id: the report {name} is not about runs")
@@ -55,8 +61,8 @@ def report(
         prefix = "" if run_id is None else f"SET lvmdb.run_id = {run_id};\n"
         click.echo(prefix + queries.report_sql(name))
         return
-    if output_format == "png" and (name != "learning_curve" or output is None):
-        raise UsageError("--format png is for learning_curve, with --output FILE")
+    if output_format == "png" and (name not in PICTURES or output is None):
+        raise UsageError(f"--format png is for {pictured()}, with --output FILE")
     if run_id is not None:
         runs.get(app.database, run_id)
     answer = run_report(app.database, name, run_id=run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import text
@@ -17,14 +18,34 @@ class Report:
     """A report's answer.
 
     Attributes:
+        name: of the question.
+        run_id: of the run that it is about; None for all.
         sql: what was run, as psql takes it.
         columns: names, in order.
         rows: one mapping each.
     """
 
+    name: str
+    run_id: int | None
     sql: str
     columns: list[str]
     rows: list[dict[str, Any]]
+
+    @property
+    def comment(self) -> list[str]:
+        """The lines above the query: the question first, then what must be known of the answer."""
+        return comment(self.name)
+
+
+def comment(name: str) -> list[str]:
+    """The comment that a report begins with, without signs and without how to choose a run.
+
+    Raises:
+        UnknownNameError: there is no such report.
+    """
+    lines = takewhile(lambda line: line.startswith("--"), report_sql(name).splitlines())
+    said = [line.removeprefix("--").strip() for line in lines]
+    return [line for line in said if not line.startswith("For one run: SET ")]
 
 
 def run_report(db: Database, name: str, *, run_id: int | None = None) -> Report:
@@ -49,7 +70,7 @@ def run_report(db: Database, name: str, *, run_id: int | None = None) -> Report:
         cursor = raw(connection).execute(statement.encode())
         columns = [column.name for column in cursor.description or ()]
         rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-    return Report(shown, columns, rows)
+    return Report(name, run_id, shown, columns, rows)
 
 
 def listing(

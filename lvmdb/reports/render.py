@@ -1,14 +1,13 @@
-"""Rows of a query as a table, JSON, CSV or HTML: the same rows, whoever reads them.
+"""Rows of a query as a table, JSON or CSV: the same rows, whoever reads them.
 
-What people read (table, HTML) is rounded to sensible digits; what programs read (JSON, CSV) keeps
-every digit. A missing value is `–`, `null` or an empty field. NaN and infinity, which JSON cannot
-say, count as missing.
+What people read (tables, and HTML in `page`) is rounded to sensible digits; what programs read
+(JSON, CSV) keeps every digit. A missing value is `–`, `null` or an empty field. NaN and infinity,
+which JSON cannot say, count as missing.
 """
 
 from __future__ import annotations
 
 import csv
-import html
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from lvmdb.errors import UsageError
 
 Rows = Sequence[Mapping[str, object]]
 
-FORMATS = ("table", "json", "csv", "html")
+FORMATS = ("table", "json", "csv")
 """What `--format` takes for rows."""
 
 MISSING = "–"  # noqa: RUF001
@@ -46,7 +45,7 @@ def render(
         rows: one mapping per row; each holds all the columns.
         format: one of `FORMATS`.
         stream: text is written here; colours and wrapping are used only if it is a terminal.
-        title: stands above a table or an HTML page; JSON and CSV have none.
+        title: stands above a table; JSON and CSV have none.
 
     Raises:
         UsageError: there is no such format.
@@ -58,8 +57,6 @@ def render(
         text = _json(columns, rows)
     elif format == "csv":
         text = _csv(columns, rows)
-    elif format == "html":
-        text = _html(columns, rows, title)
     else:
         raise UsageError(f"unknown --format '{format}': take one of {', '.join(FORMATS)}")
     _write(stream, text)
@@ -118,41 +115,8 @@ def _field(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list, dict)) else value
 
 
-def _html(columns: Sequence[str], rows: Rows, title: str | None) -> str:
-    """A page that needs nothing but itself."""
-    cells, numeric = _texts(columns, rows)
-    heading = html.escape(title or "lvmdb")
-
-    def line(tag: str, texts: Sequence[str]) -> str:
-        parts = [
-            f"<{tag}{' class=n' if numeric[c] else ''}>{html.escape(t)}</{tag}>"
-            for c, t in zip(columns, texts, strict=True)
-        ]
-        return f"<tr>{''.join(parts)}</tr>"
-
-    body = "\n".join(line("td", [row[c] for c in columns]) for row in cells)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{heading}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{heading}</h1>\n<table>\n<thead>{line('th', columns)}</thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>\n</body>\n</html>\n"
-    )
-
-
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { margin: 2rem; }
-h1 { font-size: 1.25rem; }
-table { border-collapse: collapse; }
-th, td { padding: .3rem .8rem; text-align: left; vertical-align: top; white-space: pre-wrap; }
-th { border-bottom: 2px solid #8888; }
-td { border-bottom: 1px solid #8884; }
-.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-"""
-
-
 def _write_table(columns: Sequence[str], rows: Rows, stream: TextIO, title: str | None) -> None:
-    cells, numeric = _texts(columns, rows)
+    shown, numeric = cells(columns, rows)
     table = Table(box=SIMPLE_HEAD)
     for column in columns:
         number = numeric[column]
@@ -162,7 +126,7 @@ def _write_table(columns: Sequence[str], rows: Rows, stream: TextIO, title: str 
             no_wrap=number,
             overflow="fold",
         )
-    for row in cells:
+    for row in shown:
         # As Text, so that brackets in a concept are not taken for rich's markup.
         table.add_row(*(Text(row[c]) for c in columns))
     if stream.isatty():
@@ -193,9 +157,9 @@ def _write(stream: TextIO, text: str) -> None:
     stream.write(text)
 
 
-def _texts(columns: Sequence[str], rows: Rows) -> tuple[list[dict[str, str]], dict[str, bool]]:
-    """Each cell as text for people, and which columns hold numbers alone."""
-    cells: list[dict[str, str]] = [{} for _ in rows]
+def cells(columns: Sequence[str], rows: Rows) -> tuple[list[dict[str, str]], dict[str, bool]]:
+    """Each row's cells as text for people, and which columns hold numbers alone."""
+    shown: list[dict[str, str]] = [{} for _ in rows]
     numeric: dict[str, bool] = {}
     for column in columns:
         raw = [row[column] for row in rows]
@@ -207,9 +171,9 @@ def _texts(columns: Sequence[str], rows: Rows) -> tuple[list[dict[str, str]], di
         numeric[column] = bool(present) and len(numbers) == len(present)
         floating = any(isinstance(v, float) for v in present)
         digits = _decimals(numbers) if numeric[column] and floating else None
-        for cell, original, value in zip(cells, raw, values, strict=True):
+        for cell, original, value in zip(shown, raw, values, strict=True):
             cell[column] = _text(original, value, digits)
-    return cells, numeric
+    return shown, numeric
 
 
 def _text(original: object, value: object, decimals: int | None) -> str:

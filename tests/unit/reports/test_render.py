@@ -7,7 +7,6 @@ import json
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from html.parser import HTMLParser
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
 from uuid import UUID
@@ -182,42 +181,6 @@ def test_csv_has_a_header_and_survives_commas_quotes_and_lines() -> None:
         ['a, "b"\nc', repr(1 / 3), "", "", "true", "[1, 2]"],
     ]
     assert "\r" not in out
-
-
-class Cells(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cells: list[tuple[str, str]] = []
-        self.tag: str | None = None
-        self.numeric = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in {"script", "link", "img"}
-        self.tag = tag
-        self.numeric += dict(attrs).get("class") == "n"
-
-    def handle_endtag(self, tag: str) -> None:
-        self.tag = None
-
-    def handle_data(self, data: str) -> None:
-        if self.tag in {"th", "td", "h1"}:
-            self.cells.append((self.tag, data))
-
-
-def test_html_is_one_escaped_table_that_needs_nothing_else() -> None:
-    out = text([{"<b>": "<script>alert(1)</script>", "n": 0.5}], "html", title="R&D <1>")
-    assert "<script" not in out
-    assert "http" not in out
-    page = Cells()
-    page.feed(out)
-    assert page.cells == [
-        ("h1", "R&D <1>"),
-        ("th", "<b>"),
-        ("th", "n"),
-        ("td", "<script>alert(1)</script>"),
-        ("td", "0.5"),
-    ]
-    assert page.numeric == 2
 
 
 def test_columns_are_chosen_and_ordered() -> None:
