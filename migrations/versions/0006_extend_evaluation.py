@@ -255,6 +255,8 @@ SELECT l.sequence_set, l.split, l.architecture, l.loss, r.hyperparameters, l.kin
        avg(l.cosine_gain) AS cosine_gain, avg(l.mrr_10_gain) AS mrr_10_gain
 FROM run_leaderboard l
 JOIN experiment_run r USING (run_id)
+-- A run trained again to be compared with its original is no further seed.
+WHERE NOT EXISTS (SELECT FROM unnest(r.stamps) AS stamp WHERE stamp LIKE 'reproduces=%')
 GROUP BY l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss, r.hyperparameters,
          l.kind;
 COMMENT ON VIEW run_group IS 'Runs of one configuration with several seeds, and their spread (standard deviation over seeds; NULL with one).';
