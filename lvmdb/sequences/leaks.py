@@ -107,7 +107,10 @@ class Leaks:
     inside: Ints
 
     def pairs(self) -> Iterator[tuple[int, int, str, str, float]]:
-        """Each leak once: two indices of concepts, the split of each, their cosine."""
+        """Each leak once: two indices of concepts, the split of each, their cosine.
+
+        Train comes before val, and val before test.
+        """
         near, inside = self.likeness.near, self.inside
         # Concepts of one group and the same splits stand together.
         key = near.group * len(_IN) + inside
@@ -130,9 +133,11 @@ class Leaks:
         for place in np.flatnonzero(between).tolist():
             first, second = near.pairs[place].tolist()
             for a, b in product(_IN, _IN):
-                if (sides := _SIDES[a, b]) is not None:
-                    for i, j in product(members(first, a), members(second, b)):
-                        yield i, j, *sides, float(near.cosine[place])
+                if (sides := _SIDES[min(a, b), max(a, b)]) is None:
+                    continue
+                for i, j in product(members(first, a), members(second, b)):
+                    here, there = (i, j) if a <= b else (j, i)
+                    yield here, there, *sides, float(near.cosine[place])
 
 
 def look(connection: Connection, sequence_set_id: int, progress: Progress) -> Likeness:
