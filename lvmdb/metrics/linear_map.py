@@ -6,6 +6,7 @@ chosen on validation moments, so that no pair is read twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from lvmdb.errors import ModelError
 
 Matrix = npt.NDArray[np.float64]
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+STRENGTHS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Ridge strengths tried, in units of the mean eigenvalue of X'X; validation chooses."""
 
 
@@ -63,31 +64,52 @@ class LinearMap:
         return (vectors - self.mean_x) @ self.weight + self.mean_y
 
 
-def fit(train: Moments, validation: Moments) -> LinearMap:
-    """The ridge estimate from `train` whose squared error is least on `validation`.
+def fit(pairs: Sequence[tuple[Moments, Moments]]) -> list[LinearMap]:
+    """Ridge estimates from train moments, all of one strength.
 
-    W = (Xc'Xc + l I)^-1 Xc'Yc with centred X and Y (Hoerl & Kennard 1970). With X'X = E diag(e) E'
-    every strength l is E diag(1/(e + l)) E'Xc'Yc, and its squared error on the validation pairs is
-    a constant - 2 tr W'X'Y + tr W'X'X W of their moments: no second pass over vectors is needed.
+    W = (Xc'Xc + l I)^-1 Xc'Yc, X and Y centred (Hoerl & Kennard 1970). With Xc'Xc = E diag(e) E'
+    every strength l is E diag(1/(e + l)) E'Xc'Yc, and its squared error on validation pairs is a
+    constant - 2 tr W'X'Y + tr W'X'X W of their moments: no second pass over vectors is needed. The
+    strength is the one whose squared error, summed over all maps, is least: maps that are compared
+    must not differ for their strengths, which a few validation articles would choose apart.
+
+    Args:
+        pairs: train and validation moments of each map.
 
     Raises:
-        ModelError: either has no pairs.
+        ModelError: some have no pairs.
     """
-    if not train.pairs or not validation.pairs:
+    if not all(train.pairs and held.pairs for train, held in pairs):
         raise ModelError("a linear map needs training and validation pairs, and there are none")
-    mean_x, mean_y = train.x / train.pairs, train.y / train.pairs
-    xx, xy = train.about(mean_x, mean_y)
-    held_xx, held_xy = validation.about(mean_x, mean_y)
-    values, basis = np.linalg.eigh(xx)
-    values = np.maximum(values, 0.0)
-    turned, held_turned = basis.T @ xy, basis.T @ held_xy
-    held_square = basis.T @ held_xx @ basis
-    unit = max(float(values.mean()), 1e-12)
-    best: tuple[float, float, Matrix] | None = None
-    for strength in STRENGTHS:
-        weight = turned / (values + strength * unit)[:, None]
-        error = float(np.sum(weight * (held_square @ weight - 2 * held_turned)))
-        if best is None or error < best[0]:
-            best = error, strength, weight
-    assert best is not None, "there are strengths"
-    return LinearMap(mean_x, mean_y, basis @ best[2], best[1])
+    paths = [_Path(train, held) for train, held in pairs]
+    errors = np.sum([path.errors for path in paths], axis=0)
+    best = int(np.argmin(errors))
+    return [path.at(STRENGTHS[best]) for path in paths]
+
+
+class _Path:
+    """The ridge estimates of one map by strength."""
+
+    def __init__(self, train: Moments, held: Moments) -> None:
+        self._mean_x, self._mean_y = train.x / train.pairs, train.y / train.pairs
+        xx, xy = train.about(self._mean_x, self._mean_y)
+        values, self._basis = np.linalg.eigh(xx)
+        self._values = np.maximum(values, 0.0)
+        self._unit = max(float(self._values.mean()), 1e-12)
+        self._turned = self._basis.T @ xy
+        held_xx, held_xy = held.about(self._mean_x, self._mean_y)
+        held_xy = self._basis.T @ held_xy
+        held_xx = self._basis.T @ held_xx @ self._basis
+        self.errors = [
+            float(np.sum(w * (held_xx @ w - 2 * held_xy)))
+            for w in (self._weight(strength) for strength in STRENGTHS)
+        ]
+
+    def at(self, strength: float) -> LinearMap:
+        weight = self._basis @ self._weight(strength)
+        return LinearMap(self._mean_x, self._mean_y, weight, strength)
+
+    def _weight(self, strength: float) -> Matrix:
+        """In the basis of eigenvectors."""
+        weight: Matrix = self._turned / (self._values + strength * self._unit)[:, None]
+        return weight

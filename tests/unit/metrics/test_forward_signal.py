@@ -195,16 +195,18 @@ def test_the_fit_is_least_squares_with_the_strength_that_validation_chooses() ->
 
     x, y, train = pairs(500)
     held_x, held_y, held = pairs(200)
-    linear = fit(train, held)
+    (linear,) = fit([(train, held)])
     assert linear.strength == 0.001
     np.testing.assert_allclose(linear.weight, truth, atol=0.05)
     np.testing.assert_allclose(linear(x.astype(np.float32)).mean(0), y.mean(0), atol=1e-5)
     # Where nothing can be learnt, the strongest shrinkage is best.
     noisy = Moments(200, held_x.sum(0), held_y.sum(0), held_x.T @ held_x,
                     np.outer(held_x.sum(0), held_y.sum(0)) / 200)  # fmt: skip
-    assert fit(train, noisy).strength == 100
+    assert fit([(train, noisy)])[0].strength == 100
+    # Maps that are compared share the strength that suits them together.
+    assert len({each.strength for each in fit([(train, noisy), (train, held)])}) == 1
     with pytest.raises(ModelError, match="needs training and validation pairs"):
-        fit(train, Moments(0, np.zeros(4), np.zeros(4), np.zeros((4, 4)), np.zeros((4, 4))))
+        fit([(train, Moments(0, np.zeros(4), np.zeros(4), np.zeros((4, 4)), np.zeros((4, 4))))])
 
 
 def test_hits_by_hand() -> None:
@@ -212,7 +214,7 @@ def test_hits_by_hand() -> None:
     angles = np.radians([0, 10, 90, 20, 20])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     unit = Moments(9, np.zeros(2), np.zeros(2), 9 * np.eye(2), 9 * np.eye(2))
-    same = fit(unit, unit)
+    (same,) = fit([(unit, unit)])
     sums = measure(Maps(same, same, same), rows, np.array([5]))
     cosine, hit_1, hit_5 = sums.totals[0, 0]
     assert cosine == pytest.approx(np.cos(np.radians([10, 80, 70, 0])).sum(), abs=1e-6)
