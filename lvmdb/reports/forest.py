@@ -71,8 +71,8 @@ def forest(rows: Rows) -> bytes:
 
     Models are blue circles, baselines grey squares; the best baseline's cosine is a vertical line.
     The verdict on a gain has a colour, a marker and words. A marker is hollow where there is no
-    interval. Gains far below or above the others are arrows at the edge, so that the others can be
-    told apart; their numbers are beside.
+    interval. Losses far below the others are arrows at the edge, so that the others can be told
+    apart; their numbers are beside.
 
     Args:
         rows: of the statement `leaderboard` of `sql/pictures.sql`, best first.
@@ -164,7 +164,8 @@ def _draw_gains(axes: Any, rows: Rows) -> bool:
     # The best baseline's own gain is 0 and says nothing about the scale.
     sizes = [bar.size for bar in bars.values() if bar.size > 0] or [1.0]
     limit = max(size for size in sizes if size <= 2 * median(sizes))
-    near = [end for bar in bars.values() if bar.size <= limit for end in (*bar.ends, bar.value)]
+    kept = [bar for bar in bars.values() if bar.value >= 0 or bar.size <= limit]
+    near = [end for bar in kept for end in (*bar.ends, bar.value)]
     low, high = _scale(axes, min(0.0, *near), max(0.0, *near))
     axes.axvline(0, color=GREY, linewidth=1.3, linestyle=(0, (4, 2)), zorder=1)
     for index, bar in bars.items():

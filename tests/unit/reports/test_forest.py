@@ -115,6 +115,8 @@ def test_what_is_far_off_is_an_arrow(monkeypatch: pytest.MonkeyPatch) -> None:
     said = written(monkeypatch, [*near, BEST, row(9, 0.01, -0.49, "worse")])
     assert "Arrows: beyond the axis" in said
     assert "\N{MINUS SIGN}0.4900  worse" in said
+    # A model that is far above is never beyond the axis.
+    assert "Arrows" not in written(monkeypatch, [row(9, 0.99, 0.49, "better"), *near, BEST])
 
 
 def test_many_runs_and_other_sets(monkeypatch: pytest.MonkeyPatch) -> None:
