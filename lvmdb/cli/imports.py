@@ -67,7 +67,9 @@ def vectors(app: App, file: Path, texts: Path, dataset: str, encoder: str, norma
 
 @imports.command()
 @click.option("--dataset", required=True, metavar="D", help="Where to; made if it is not there.")
-@click.option("--articles", "count", default=400, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--articles", "count", default=400, show_default=True, type=click.IntRange(1), help="How many."
+)
 @click.option(
     "--concepts", default=20, show_default=True, type=click.IntRange(1), help="Of each article."
 )
@@ -120,7 +122,8 @@ def synthetic(
     )
     _tell(dataset, stored)
     if concepts > CONTEXT and (noise or not topic):
-        known = expected(process, CONTEXT, concepts)
+        # The process is stationary: long articles have the values of short ones.
+        known = expected(process, CONTEXT, min(concepts, 4 * CONTEXT))
         click.echo(
             f"expected cosine with contexts of {CONTEXT}: best {known.best_from_context.value:.4f} "
             f"({known.best_knowing_topic.value:.4f} knowing u), "
