@@ -38,7 +38,7 @@ from lvmdb.training.plan import plan
 from lvmdb.training.train import train
 
 PROCESS = Process()
-ARTICLES, CONCEPTS, CONTEXT = 300, 20, 3
+ARTICLES, CONCEPTS, CONTEXT = 250, 20, 3
 
 SMALL = {"layers": 1, "residual": False}
 RUNS: dict[str, dict[str, object]] = {
