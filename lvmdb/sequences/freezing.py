@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -17,22 +18,11 @@ if TYPE_CHECKING:
     from lvmdb.sequences.sets import SequenceSet
 
 
-def freeze(
-    connection: Connection,
-    draft: SequenceSet,
-    progress: Progress,
-    likeness: leaks.Likeness | None = None,
-) -> None:
-    """Make a draft final, in a transaction that holds `lock_content`.
-
-    Args:
-        connection: where; nothing is committed here.
-        draft: the set.
-        progress: where the search for leaks reports to.
-        likeness: of its concepts, if that was looked for in this transaction already.
+def window_counts(connection: Connection, draft: SequenceSet) -> Mapping[Any, Any]:
+    """Articles, concepts and windows of a draft as it is now, all of which can be used.
 
     Raises:
-        SequenceError: a concept has no vector, a split no window, or there are too many leaks.
+        SequenceError: a concept has no vector, or a split no window.
     """
     key = {"sequence_set_id": draft.sequence_set_id}
     connection.execute(query("sequences", "count_concepts"), key)
@@ -64,6 +54,27 @@ def freeze(
                 f"{counts['article_count']} articles; choose other shares (--split), "
                 "another --seed, or more text"
             )
+    return counts
+
+
+def freeze(
+    connection: Connection,
+    draft: SequenceSet,
+    progress: Progress,
+    likeness: leaks.Likeness | None = None,
+) -> None:
+    """Make a draft final, in a transaction that holds `lock_content`.
+
+    Args:
+        connection: where; nothing is committed here.
+        draft: the set.
+        progress: where the search for leaks reports to.
+        likeness: of its concepts, if that was looked for in this transaction already.
+
+    Raises:
+        SequenceError: a concept has no vector, a split no window, or there are too many leaks.
+    """
+    counts = window_counts(connection, draft)
     likeness = likeness or leaks.look(connection, draft.sequence_set_id, progress)
     windows = [counts[f"{split}_windows"] for split in SPLITS]
     found = leaks.between_splits(connection, draft, windows, likeness)
@@ -71,7 +82,7 @@ def freeze(
     connection.execute(
         query("sequences", "freeze"),
         {
-            **key,
+            "sequence_set_id": draft.sequence_set_id,
             "leaks": found.count,
             "fingerprint": fingerprint(connection, draft.sequence_set_id),
             "articles": counts["article_count"],

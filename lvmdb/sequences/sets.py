@@ -154,6 +154,9 @@ def create(
             .returning(sequence_set.c.sequence_set_id)
         ).scalar_one()
         connection.execute(query("sequences", "choose_articles"), {"sequence_set_id": new_id})
+        if freeze_it:
+            # What takes no time goes first.
+            freezing.window_counts(connection, _read(connection, spec.name))
         likeness = None
         if spec.scope == "article":
             likeness = leaks.look(connection, new_id, progress)

@@ -112,7 +112,7 @@ def test_stamps_counts_and_chance_are_shown(score: Score, sequence_set: MakeSet,
     assert sql(
         "SELECT sequence_set, stamps, pool_size, queries, distinct_truths, chance_recall_10 "
         "FROM run_leaderboard ORDER BY 1"
-    ) == [("across", ["scope=corpus"], 64, 12, 11, 0.1), ("s", [], 64, 12, 11, 0.1)]
+    ) == [("across", ["scope=corpus", "leaks=4"], 64, 12, 11, 0.1), ("s", [], 64, 12, 11, 0.1)]
 
 
 def test_the_report_is_the_view(db: Database, score: Score, sql: Sql) -> None:
