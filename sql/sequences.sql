@@ -146,7 +146,7 @@ CROSS JOIN LATERAL (
 
 -- name: leak_articles
 -- The articles of a set in its order, with the split and the text of each.
-SELECT sa.article_id, a.title, a.text_hash, sa.split, sa.concepts
+SELECT sa.article_id, a.ordinal, a.title, a.text_hash, sa.split, sa.concepts
 FROM sequence_article sa JOIN article a USING (article_id)
 WHERE sa.sequence_set_id = :sequence_set_id
 ORDER BY sa.position;

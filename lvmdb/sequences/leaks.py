@@ -77,6 +77,7 @@ class Likeness:
 
     Attributes:
         article_id: `(articles,)`.
+        ordinal: `(articles,)`, their places in the corpus.
         titles: of the articles.
         text: `(articles,)`, equal numbers for articles of the same text.
         article: `(concepts,)`, index of each concept's article.
@@ -85,6 +86,7 @@ class Likeness:
     """
 
     article_id: Ints
+    ordinal: Ints
     titles: list[str]
     text: Ints
     article: Ints
@@ -175,6 +177,7 @@ def look(connection: Connection, sequence_set_id: int, progress: Progress) -> Li
     texts: dict[bytes, int] = {}
     return Likeness(
         article_id=np.array(ids, dtype=np.int64),
+        ordinal=np.array([row.ordinal for row in rows], dtype=np.int64),
         titles=[row.title for row in rows],
         text=np.array(
             [texts.setdefault(bytes(row.text_hash), len(texts)) for row in rows], dtype=np.int64
@@ -186,7 +189,10 @@ def look(connection: Connection, sequence_set_id: int, progress: Progress) -> Li
 
 
 def keep_together(connection: Connection, sequence_set_id: int, likeness: Likeness) -> int:
-    """Put articles that are alike into the split of the first of them in the set's order.
+    """Put articles that are alike into the split of the first of them in the corpus.
+
+    The first in the set's order would be no fair draw: that order is cut into splits, and the
+    first of several is nearly always on the side of train.
 
     Articles of the same text always share a split. Others hang together by near-duplicate
     concepts, as long as no more than `LARGEST` of the articles, or two, do. Order and all other
@@ -201,10 +207,9 @@ def keep_together(connection: Connection, sequence_set_id: int, likeness: Likene
     size = np.bincount(together, minlength=1)
     # Those of a component that is too large keep together by text alone.
     kept = np.where(size[together] <= largest, together, len(size) + likeness.text)
-    _, first, label, members = np.unique(
-        kept, return_index=True, return_inverse=True, return_counts=True
-    )
-    leader = first[label]
+    _, label, members = np.unique(kept, return_inverse=True, return_counts=True)
+    by_place = np.lexsort((likeness.ordinal, label))
+    leader = by_place[(np.cumsum(members) - members)][label]
     follows = np.flatnonzero(leader != np.arange(articles))
     if len(follows):
         connection.execute(

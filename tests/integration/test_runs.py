@@ -202,9 +202,9 @@ def test_deletion_takes_what_belongs_to_the_run(
             [owner],
         )
         sql(
-            "INSERT INTO evaluation (run_id, split, pool, metric, version, value, pool_size, "
-            "pool_fingerprint, queries, distinct_truths, chance) "
-            "VALUES (%s, 'val', 'corpus', 'mse', 1, 0, 9, '', 1, 1, 0)",
+            "INSERT INTO evaluation (run_id, split, pool, metric, direction, version, value, "
+            "pool_size, pool_fingerprint, queries, distinct_truths, chance) "
+            "VALUES (%s, 'val', 'corpus', 'mse', -1, 1, 0, 9, '', 1, 1, 0)",
             [owner],
         )
     with claims.claim(db, run_id), pytest.raises(RunError, match="is running elsewhere"):

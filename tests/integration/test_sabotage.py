@@ -24,6 +24,7 @@ from lvmdb.evaluation.predictor import Predictor, load_predictor
 from lvmdb.models.lstm import LSTM
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
+from lvmdb.sequences.stream import SequenceStream
 from lvmdb.training.plan import plan
 from lvmdb.training.train import train
 
@@ -180,7 +181,7 @@ def test_predictions_of_the_window_before_are_not_taken_for_this_one(
 ) -> None:
     """A stream that gives the targets of other windows than the rows say is an error."""
 
-    class Shifted(evaluate_module.SequenceStream):
+    class Shifted(SequenceStream):
         def __iter__(self) -> Any:
             for batch in super().__iter__():
                 yield replace(batch, target=batch.target.roll(1, 0))

@@ -45,9 +45,7 @@ def test_counts_are_those_of_the_view(
     assert sum(viewed(sql, "s").values()) == expected
 
 
-@settings(
-    max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 14), min_size=4, max_size=8),
     st.integers(1, 4),

@@ -139,9 +139,7 @@ def test_the_stream_is_the_view(
     assert leftovers() == []
 
 
-@settings(
-    max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_stream_is_the_view_of_any_corpus(
     fresh_database: Fresh, corpus: Corpus, sequence_set: MakeSet, sql: Sql, data: st.DataObject
