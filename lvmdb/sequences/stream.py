@@ -147,11 +147,12 @@ class SequenceStream:
             articles = articles.permuted(self._generator(0))
         counts = windows_per_article(articles.concepts, context_len, stride)
         groups = blocks_of_articles(counts, self.options.buffer_size)
-        blocks = read_blocks(connection, articles, groups, self.options.fetch_rows)
-        for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
-            members = Articles(articles.article_id[group], articles.concepts[group])
-            windows = article_windows(members, context_len, stride)
-            yield Block(vectors, self._in_order(windows, number))
+        fetch_rows = self.options.fetch_rows
+        with closing(read_blocks(connection, articles, groups, fetch_rows)) as blocks:
+            for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
+                members = Articles(articles.article_id[group], articles.concepts[group])
+                windows = article_windows(members, context_len, stride)
+                yield Block(vectors, self._in_order(windows, number))
 
     def _corpus_blocks(
         self, connection: psycopg.Connection[Any], articles: Articles
@@ -161,20 +162,21 @@ class SequenceStream:
         groups = blocks_of_articles(articles.concepts, self.options.buffer_size)
         carried = np.empty((0, DIMENSION), dtype=np.float32)
         place = 0
-        blocks = read_blocks(connection, articles, groups, self.options.fetch_rows)
-        for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
-            windows = corpus_windows(
-                Articles(articles.article_id[group], articles.concepts[group]),
-                self.sequences.context_len,
-                self.sequences.stride,
-                first_place=place,
-                carried=len(carried),
-                window_range=chosen,
-            )
-            joined = np.concatenate([carried, vectors])
-            place += max(len(joined) - self.sequences.context_len, 0)
-            carried = joined[-self.sequences.context_len :]
-            yield Block(joined, self._in_order(windows, number))
+        fetch_rows = self.options.fetch_rows
+        with closing(read_blocks(connection, articles, groups, fetch_rows)) as blocks:
+            for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
+                windows = corpus_windows(
+                    Articles(articles.article_id[group], articles.concepts[group]),
+                    self.sequences.context_len,
+                    self.sequences.stride,
+                    first_place=place,
+                    carried=len(carried),
+                    window_range=chosen,
+                )
+                joined = np.concatenate([carried, vectors])
+                place += max(len(joined) - self.sequences.context_len, 0)
+                carried = joined[-self.sequences.context_len :]
+                yield Block(joined, self._in_order(windows, number))
 
     def _articles(self) -> Articles:
         with self._db.connect() as connection:
