@@ -114,6 +114,9 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
         f"{rows[0]['pool']} candidates"
     )
     show(SHOWN, rows, "table", title)
+    flags = sorted({flag for row in rows for flag in str(row["flags"]).split()})
+    if flags:
+        say(f"    flags: {', '.join(flags)} (docs/metrics.md says what they mean)")
     picture = app.settings.home / "pictures" / "learning_curves.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     curves = run_report(database, "learning_curve").rows

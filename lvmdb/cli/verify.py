@@ -21,7 +21,7 @@ from lvmdb.errors import CorpusError, UsageError
 def verify(
     app: App, dataset: str | None, name: str | None, forward_signal: bool, output_format: str
 ) -> None:
-    """Check counts, order, norms, repetitions and leaks; exit 1 if a check fails.
+    """Check counts, order, norms, repetitions, leaks, stored results; exit 1 if a check fails.
 
     \b
     Example:
@@ -29,6 +29,7 @@ def verify(
       lvmdb verify --sequences wiki5 --forward-signal
     """
     from lvmdb.corpus.health import findings
+    from lvmdb.evaluation.health import doubtful_evaluations
     from lvmdb.reports.named import listing
     from lvmdb.sequences import sets
 
@@ -40,6 +41,7 @@ def verify(
     if not forward_signal:
         show(columns, rows, output_format)
     wrong = [line for row in rows for line in findings(row)]
+    wrong += doubtful_evaluations(app.database)
     if name is not None:
         chosen = sets.get(app.database, name)
         sets.verify(app.database, chosen)

@@ -20,6 +20,7 @@ from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.evaluation.predictor import Predictor, load_predictor
 from lvmdb.evaluation.records import (
     RankedIn,
+    lock_comparison,
     write_differences,
     write_evaluations,
     write_predictions,
@@ -130,10 +131,12 @@ class Evaluator:
         )
         scores = score(queries, windows["article_id"], kinds)
         pools = _ranked_in(corpus, truth, drawn, kinds)
-        version, _ = code_version()
         cpe_id = [corpus.pool.cpe_id[row] for row in truth]
         with self._db.begin() as connection:
-            write_predictions(connection, run_id, split, cpe_id, queries)
+            lock_comparison(connection, sequences.sequence_set_id, split)
+            # Ranks among the corpus stand with the predictions: both are written or neither.
+            if "corpus" in kinds:
+                write_predictions(connection, run_id, split, cpe_id, queries)
             write_evaluations(
                 connection,
                 run_id=run_id,
@@ -141,12 +144,11 @@ class Evaluator:
                 scores=scores,
                 pools=pools,
                 articles=np.unique(windows["article_id"]),
-                queries=len(queries),
                 distinct_truths=len(np.unique(corpus.groups[truth])),
                 checkpoint_sha256=predictor.checkpoint_sha256,
-                code_version=version,
+                code=code_version(),
             )
-            write_differences(connection, run_id, split)
+            write_differences(connection, run_id, split, [each.name for each in pools.values()])
         shown = [key for key in ("cosine", "recall@5", "mrr@10") if key in scores]
         self._progress.say(
             f"run {run_id} {run.architecture}: "
@@ -158,10 +160,10 @@ class Evaluator:
         """Whether the run's present weights have been evaluated by every metric, on this pool."""
         run = runs.get(self._db, run_id)
         sequences = self._sequences(run)
-        names = {
-            "corpus": "corpus",
-            "article": "article",
-            "drawn": drawn_pool.pool_name(sequences, split),
+        names = {"drawn": drawn_pool.pool_name(sequences, split)}
+        wanted = {
+            (names.get(metric.pool, metric.pool), metric.name): metric.version
+            for metric in METRICS.values()
         }
         corpus = self._corpus(sequences.dataset_source)
         with self._db.connect() as connection:
@@ -175,12 +177,12 @@ class Evaluator:
                     | (evaluation.c.pool == names["drawn"]),
                 )
             ).all()
-        # Where no distractor could be drawn there are none of that pool.
-        return {tuple(row) for row in rows} >= {
-            (names[metric.pool], metric.name, metric.version)
-            for metric in METRICS.values()
-            if metric.pool != "drawn"
-        }
+        found = {(row.pool, row.metric): row.version for row in rows}
+        # In articles or among distractors there may be nothing to ask: what is missing there was.
+        return all(
+            found.get(key) == version or (key not in found and key[0] != "corpus")
+            for key, version in wanted.items()
+        )
 
     def _sequences(self, run: Run) -> SequenceSet:
         with self._db.connect() as connection:

@@ -23,6 +23,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _Sums = tuple[Ints, Floats, Floats]
 
+_PAIRS = 1_000
+"""Evaluations compared at a time: their sums by article are in memory."""
+
 
 @dataclass(frozen=True)
 class RankedIn:
@@ -81,10 +84,9 @@ def write_evaluations(
     scores: dict[str, Score],
     pools: dict[str, RankedIn],
     articles: Ints,
-    queries: int,
     distinct_truths: int,
     checkpoint_sha256: bytes,
-    code_version: str,
+    code: tuple[str, bool | None],
 ) -> None:
     """Replace the evaluations of a split in these pools, with their sums by article.
 
@@ -94,9 +96,9 @@ def write_evaluations(
         scores: by the key of the metric.
         pools: by kind: one of `metrics.definitions.POOLS`.
         articles: `(articles,)` ids, in the order of the scores' sums.
-        queries, distinct_truths: how many.
+        distinct_truths: how many.
         checkpoint_sha256: of the weights.
-        code_version: that computed it.
+        code: version that computed it, and whether it had changes that are in no commit.
     """
     connection.execute(
         delete(evaluation).where(
@@ -120,14 +122,15 @@ def write_evaluations(
                 "value": score.value,
                 "low": low,
                 "high": high,
-                "articles": len(articles),
+                "articles": score.articles,
                 "pool_size": pool.size,
                 "pool_fingerprint": pool.fingerprint,
-                "queries": queries,
-                "distinct_truths": distinct_truths,
+                "queries": score.queries,
+                "distinct_truths": min(distinct_truths, score.queries),
                 "chance": score.chance,
                 "checkpoint_sha256": checkpoint_sha256,
-                "code_version": code_version,
+                "code_version": code[0],
+                "code_dirty": code[1],
             }
         )
     ids = connection.scalars(
@@ -145,13 +148,30 @@ def write_evaluations(
     )
 
 
-def write_differences(connection: Connection, run_id: int, split: str) -> None:
+def lock_comparison(connection: Connection, sequence_set_id: int, split: str) -> None:
+    """Until the transaction ends nobody else writes evaluations of this split: of two at once,
+    the second sees the first, and they are compared."""
+    connection.execute(
+        query("evaluation", "lock_comparison"),
+        {"sequence_set_id": sequence_set_id, "split": split},
+    )
+
+
+def write_differences(
+    connection: Connection, run_id: int, split: str, pools: Sequence[str]
+) -> None:
     """Hold a run's evaluations against every baseline's, and if it is one, all others against it.
 
-    Differences that rested on evaluations that were replaced went with them.
+    Differences that rested on evaluations that were replaced went with them. Evaluations without
+    sums by article, from before those were kept, are compared when they are made again.
+
+    Args:
+        connection: in a transaction that holds `lock_comparison`.
+        run_id, split, pools: whose evaluations were just written.
     """
     pairs = connection.execute(
-        query("evaluation", "comparable_evaluations"), {"run_id": run_id, "split": split}
+        query("evaluation", "comparable_evaluations"),
+        {"run_id": run_id, "split": split, "pools": list(pools)},
     ).all()
     wanted: list[tuple[int, int, int]] = []
     for pair in pairs:
@@ -159,8 +179,16 @@ def write_differences(connection: Connection, run_id: int, split: str) -> None:
             wanted.append((pair.evaluation_id, pair.other_id, pair.direction))
         if pair.is_baseline:
             wanted.append((pair.other_id, pair.evaluation_id, pair.direction))
-    if not wanted:
-        return
+    for start in range(0, len(wanted), _PAIRS):
+        rows = _differences(connection, wanted[start : start + _PAIRS])
+        if rows:
+            connection.execute(insert(evaluation_difference), rows)
+
+
+def _differences(
+    connection: Connection, wanted: Sequence[tuple[int, int, int]]
+) -> list[dict[str, object]]:
+    """Rows for these pairs of evaluations, with the direction of each."""
     sums = _sums(
         connection, sorted({each for first, other, _ in wanted for each in (first, other)})
     )
@@ -168,9 +196,9 @@ def write_differences(connection: Connection, run_id: int, split: str) -> None:
     together: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
     for first, other, direction in wanted:
         articles = sums[first][0].tobytes()
-        if articles == sums[other][0].tobytes():
+        if articles and articles == sums[other][0].tobytes():
             together[articles].append((first, other, direction))
-    rows = []
+    rows: list[dict[str, object]] = []
     for members in together.values():
         totals, weights = _columns(sums, [first for first, _, _ in members])
         base_totals, base_weights = _columns(sums, [other for _, other, _ in members])
@@ -190,7 +218,7 @@ def write_differences(connection: Connection, run_id: int, split: str) -> None:
                     "verdict": verdict(ends, direction) if direction else None,
                 }
             )
-    connection.execute(insert(evaluation_difference), rows)
+    return rows
 
 
 def _columns(sums: dict[int, _Sums], evaluation_ids: list[int]) -> tuple[Floats, Floats]:

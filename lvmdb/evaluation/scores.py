@@ -24,6 +24,7 @@ class Score:
         chance: what a concept drawn at random reaches.
         interval: 95 %, over articles; None with too few.
         totals, weights: `(articles,)`.
+        queries: how many have a weight.
     """
 
     value: float
@@ -31,6 +32,12 @@ class Score:
     interval: Interval | None
     totals: Floats
     weights: Floats
+    queries: int
+
+    @property
+    def articles(self) -> int:
+        """How many have a weight."""
+        return int(np.count_nonzero(self.weights))
 
 
 def score(queries: Queries, article_id: Ints, pools: frozenset[str]) -> dict[str, Score]:
@@ -42,7 +49,7 @@ def score(queries: Queries, article_id: Ints, pools: frozenset[str]) -> dict[str
         pools: of `POOLS`.
     """
     _, place = np.unique(article_id, return_inverse=True)
-    values: dict[str, tuple[float, float, Floats, Floats]] = {}
+    values: dict[str, tuple[float, float, Floats, Floats, int]] = {}
     for key, metric in METRICS.items():
         if metric.pool not in pools:
             continue
@@ -55,14 +62,15 @@ def score(queries: Queries, article_id: Ints, pools: frozenset[str]) -> dict[str
             aggregate(metric.chance_per_query(queries), weights),
             np.bincount(place, found).astype(np.float64),
             np.bincount(place, weights).astype(np.float64),
+            int(np.count_nonzero(weights)),
         )
     ends = intervals(
-        np.stack([totals for _, _, totals, _ in values.values()], axis=1),
-        np.stack([weights for _, _, _, weights in values.values()], axis=1),
+        np.stack([totals for _, _, totals, _, _ in values.values()], axis=1),
+        np.stack([weights for _, _, _, weights, _ in values.values()], axis=1),
     )
     return {
-        key: Score(value, chance, interval, totals, weights)
-        for (key, (value, chance, totals, weights)), interval in zip(
+        key: Score(value, chance, interval, totals, weights, count)
+        for (key, (value, chance, totals, weights, count)), interval in zip(
             values.items(), ends, strict=True
         )
     }

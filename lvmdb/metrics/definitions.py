@@ -98,18 +98,26 @@ def _ranks(q: Queries, pool: str) -> Ranks:
 
 
 def _recall_values(q: Queries, *, k: int, pool: str) -> Values:
-    return ranking.recall_at(_ranks(q, pool), k), None
+    values = ranking.recall_at(_ranks(q, pool), k)
+    if pool == "corpus":
+        return values, None
+    # Among k candidates or fewer every answer is a hit.
+    weights = (q.article_ranks.candidates > k).astype(np.float64)
+    return values * weights, weights
 
 
 def _recall_chance(q: Queries, *, k: int, pool: str) -> PerQuery:
-    return chance.recall_chance(_ranks(q, pool).candidates, k)
+    candidates = _ranks(q, pool).candidates
+    level = chance.recall_chance(candidates, k)
+    return level if pool == "corpus" else level * (candidates > k)
 
 
 def _recall(k: int, pool: str = "corpus") -> Metric:
     return Metric(
         name=f"recall@{k}",
         version=1,
-        formula=f"clip(({k} - greater) / (ties + 1), 0, 1)",
+        formula=f"clip(({k} - greater) / (ties + 1), 0, 1)"
+        + ("" if pool == "corpus" else f", over queries with more than {k} candidates"),
         reference=_MCSHERRY,
         direction=1,
         per_query=partial(_recall_values, k=k, pool=pool),
@@ -247,7 +255,7 @@ _ALL = (
         per_query=lambda q: (1.0 - q.truth_nearest, None),
         chance_per_query=lambda q: np.full(len(q), float(np.mean(1.0 - q.truth_nearest))),
     ),
-    *(_recall(k, "article") for k in (1, 5, 10)),
+    *(_recall(k, "article") for k in (1, 5, 10, 50)),
     _reciprocal_rank("article"),
     _contrastive_accuracy("contrastive_accuracy", (0, 1)),
     _contrastive_accuracy("contrastive_accuracy_same_article", (0,)),

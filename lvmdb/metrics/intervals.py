@@ -15,6 +15,7 @@ Student's distribution with n - 1 degrees of freedom at alpha/2.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Literal
 
@@ -26,6 +27,7 @@ from lvmdb.errors import ModelError
 
 Totals = npt.NDArray[np.float64]
 Interval = tuple[float, float]
+_Rows = npt.NDArray[np.intp]
 Verdict = Literal["better", "not distinguishable", "worse", "too few articles"]
 
 LEVEL = 0.95
@@ -33,8 +35,8 @@ LEVEL = 0.95
 
 RESAMPLES = 2_000
 
-MIN_ARTICLES = 5
-"""With fewer, draws with replacement repeat each other, and no interval is given."""
+MIN_ARTICLES = 8
+"""With fewer no interval is given: of 95 % intervals over five articles one in eleven misses."""
 
 _SEED = 20_150_401
 """The draws are the same for every run, so that two reports of one number agree."""
@@ -58,10 +60,9 @@ def interval(totals: Totals, weights: Totals) -> Interval | None:
 def intervals(totals: Totals, weights: Totals) -> list[Interval | None]:
     """As `interval`, for each column of `(articles, statistics)`."""
     _check(totals, weights)
-    if len(totals) < MIN_ARTICLES:
-        return [None] * totals.shape[1]
-    drawn = _resampled(totals, weights)
-    return _ends(drawn, len(totals))
+    return _by_contribution(
+        weights > 0, lambda rows, columns: _resampled(totals[rows, columns], weights[rows, columns])
+    )
 
 
 def difference_interval(
@@ -82,11 +83,17 @@ def difference_intervals(
 ) -> list[Interval | None]:
     """As `difference_interval`, for each column of `(articles, statistics)`."""
     _check(totals, weights, other_totals, other_weights)
-    count = totals.shape[1]
-    if len(totals) < MIN_ARTICLES:
-        return [None] * count
-    drawn = _resampled(np.hstack([totals, other_totals]), np.hstack([weights, other_weights]))
-    return _ends(drawn[:, :count] - drawn[:, count:], len(totals))
+
+    def resampled(rows: _Rows, columns: _Rows) -> Totals:
+        both = _resampled(
+            np.hstack([totals[rows, columns], other_totals[rows, columns]]),
+            np.hstack([weights[rows, columns], other_weights[rows, columns]]),
+        )
+        count = both.shape[1] // 2
+        difference: Totals = both[:, :count] - both[:, count:]
+        return difference
+
+    return _by_contribution((weights > 0) & (other_weights > 0), resampled)
 
 
 def verdict(ends: Interval | None, direction: int) -> Verdict:
@@ -108,6 +115,22 @@ def tail(articles: int) -> float:
     """The quantile at which the expanded percentile interval ends, below (1 - LEVEL) / 2."""
     t = -float(stdtrit(articles - 1, (1 - LEVEL) / 2))
     return NormalDist().cdf(-math.sqrt(articles / (articles - 1)) * t)
+
+
+def _by_contribution(
+    contributes: npt.NDArray[np.bool_], resampled: Callable[[_Rows, _Rows], Totals]
+) -> list[Interval | None]:
+    """The intervals of all columns of `(articles, statistics)`, drawn from the articles that have
+    a weight in each: others would make few articles look like many."""
+    ends: list[Interval | None] = [None] * contributes.shape[1]
+    patterns, of = np.unique(contributes, axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        rows, columns = np.flatnonzero(pattern), np.flatnonzero(of == number)
+        if len(rows) >= MIN_ARTICLES:
+            found = _ends(resampled(*np.ix_(rows, columns)), len(rows))
+            for column, each in zip(columns, found, strict=True):
+                ends[column] = each
+    return ends
 
 
 def _resampled(totals: Totals, weights: Totals) -> Totals:

@@ -21,12 +21,14 @@ COMMENT ON COLUMN sequence_set.leaks IS 'pairs that were found on freezing; NULL
 
 ALTER TABLE evaluation ADD COLUMN direction SMALLINT;
 ALTER TABLE evaluation ADD COLUMN articles INTEGER;
+ALTER TABLE evaluation ADD COLUMN code_dirty BOOLEAN;
 UPDATE evaluation
 SET direction = CASE metric WHEN 'mse' THEN -1 WHEN 'margin' THEN 0 ELSE 1 END;
 ALTER TABLE evaluation ALTER COLUMN direction SET NOT NULL;
 ALTER TABLE evaluation ADD CONSTRAINT ck_evaluation_direction CHECK (direction IN (-1, 0, 1));
 ALTER TABLE evaluation ADD CONSTRAINT ck_evaluation_interval CHECK (low <= high);
 COMMENT ON COLUMN evaluation.direction IS '1: higher is better, -1: lower is, 0: a gauge that decides nothing';
+COMMENT ON COLUMN evaluation.code_dirty IS 'whether the code had changes that are in no commit';
 COMMENT ON COLUMN evaluation.articles IS 'articles that the queries come from';
 
 ALTER TABLE candidate_pool ADD COLUMN fingerprint BYTEA NOT NULL;
@@ -154,7 +156,8 @@ CREATE VIEW evaluation_verdict AS
 WITH latest AS (
     -- One version of each metric, the newest: values of different formulas are not compared.
     SELECT *
-    FROM (SELECT *, max(version) OVER (PARTITION BY metric) AS newest FROM evaluation) versioned
+    FROM (SELECT *, max(version) OVER (PARTITION BY pool, metric) AS newest
+          FROM evaluation) versioned
     WHERE version = newest
 ), placed AS (
     SELECT e.*, r.sequence_set_id, r.kind, r.architecture
@@ -190,10 +193,23 @@ LEFT JOIN evaluation_difference d
 COMMENT ON VIEW evaluation_verdict IS 'Each metric of each run with its 95 % interval, and whether it is better than the best baseline of the same set, split and pool: better, not distinguishable or worse.';
 
 CREATE VIEW run_leaderboard AS
-WITH baselines AS (
-    SELECT sequence_set_id, split, pool, pool_fingerprint, count(DISTINCT run_id) AS baselines
-    FROM evaluation_verdict WHERE kind = 'baseline'
+WITH verdicts AS MATERIALIZED (
+    SELECT * FROM evaluation_verdict WHERE pool = 'corpus'
+), baselines AS (
+    SELECT sequence_set_id, split, pool, pool_fingerprint,
+           count(DISTINCT run_id) AS baselines,
+           count(DISTINCT architecture) FILTER (
+               WHERE architecture IN ('random', 'train-mean', 'copy-last', 'context-mean',
+                                      'lag-weights', 'ridge', 'nearest-neighbour')) AS standard
+    FROM verdicts WHERE kind = 'baseline'
     GROUP BY sequence_set_id, split, pool, pool_fingerprint
+), weights AS (
+    SELECT e.run_id, e.split, e.pool,
+           bool_or(e.checkpoint_sha256 IS DISTINCT FROM c.sha256) AS others,
+           bool_or(e.code_dirty) AS dirty
+    FROM evaluation e
+    LEFT JOIN checkpoint c ON c.run_id = e.run_id AND c.kind = 'best'
+    GROUP BY e.run_id, e.split, e.pool
 ), scores AS (
     SELECT v.sequence_set_id, v.sequence_set, v.split, v.pool, v.run_id, v.pool_fingerprint,
            max(v.value) FILTER (WHERE v.metric = 'cosine') AS cosine,
@@ -224,41 +240,56 @@ WITH baselines AS (
            max(v.best_baseline) FILTER (WHERE v.metric = 'mrr@10') AS best_baseline_by_mrr,
            max(v.pool_size) AS pool_size, max(v.queries) AS queries, max(v.articles) AS articles,
            max(v.distinct_truths) AS distinct_truths
-    FROM evaluation_verdict v
-    WHERE v.pool = 'corpus'
+    FROM verdicts v
     GROUP BY v.sequence_set_id, v.sequence_set, v.split, v.pool, v.run_id, v.pool_fingerprint
 )
 SELECT scores.*, r.kind, r.architecture, r.loss, r.seed, r.parameter_count, r.stamps,
        coalesce(baselines.baselines, 0) AS baselines,
-       r.stamps || array_remove(ARRAY[
-           CASE WHEN split <> 'test' THEN 'split=' || split END,
-           -- Among fewer than a thousand, guessing finds more than 1 % in the first ten.
-           CASE WHEN pool_size < 1000 THEN 'pool=' || pool_size END,
-           CASE WHEN distinct_truths < 100 THEN 'truths=' || distinct_truths END,
-           CASE WHEN coalesce(baselines.baselines, 0) = 0 THEN 'no-baseline' END,
-           CASE WHEN r.code_dirty THEN 'uncommitted-code' END
-       ], NULL) AS flags
+       ARRAY(
+           SELECT DISTINCT flag FROM unnest(r.stamps || ARRAY[
+               CASE WHEN s.scope = 'corpus' THEN 'scope=corpus' END,
+               CASE WHEN s.leaks IS NULL THEN 'leaks=unknown'
+                    WHEN s.leaks > 0 THEN 'leaks=' || s.leaks END,
+               CASE WHEN coalesce(baselines.standard, 0) < 7
+                    THEN 'baselines=' || coalesce(baselines.standard, 0) || '/7' END,
+               CASE WHEN split <> 'test' THEN 'split=' || split END,
+               -- Among fewer than a thousand, guessing finds more than 1 % in the first ten.
+               CASE WHEN pool_size < 1000 THEN 'pool=' || pool_size END,
+               CASE WHEN distinct_truths < 100 THEN 'truths=' || distinct_truths END,
+               CASE WHEN weights.others THEN 'other-weights' END,
+               CASE WHEN r.code_dirty OR weights.dirty THEN 'uncommitted-code' END
+           ]) AS flag
+           WHERE flag IS NOT NULL ORDER BY flag
+       ) AS flags
 FROM scores
 LEFT JOIN baselines USING (sequence_set_id, split, pool, pool_fingerprint)
-JOIN experiment_run r USING (run_id);
+LEFT JOIN weights USING (run_id, split, pool)
+JOIN experiment_run r USING (run_id)
+JOIN sequence_set s ON s.sequence_set_id = scores.sequence_set_id;
 COMMENT ON VIEW run_leaderboard IS 'What each run is worth, and how far it is from the best baseline of the same set, split and pool, with 95 % intervals. A gain below zero in mse is an improvement; elsewhere one above zero.';
 COMMENT ON COLUMN run_leaderboard.flags IS 'what anyone who reads the numbers must know';
 
 CREATE VIEW run_group AS
-SELECT l.sequence_set, l.split, l.architecture, l.loss, r.hyperparameters, l.kind,
-       count(*) AS seeds, array_agg(l.run_id ORDER BY l.seed, l.run_id) AS run_ids,
-       avg(l.cosine) AS cosine, stddev_samp(l.cosine) AS cosine_spread,
-       min(l.cosine) AS cosine_min, max(l.cosine) AS cosine_max,
-       avg(l.mrr_10) AS mrr_10, stddev_samp(l.mrr_10) AS mrr_10_spread,
-       min(l.mrr_10) AS mrr_10_min, max(l.mrr_10) AS mrr_10_max,
-       avg(l.recall_5) AS recall_5, stddev_samp(l.recall_5) AS recall_5_spread,
-       avg(l.cosine_gain) AS cosine_gain, avg(l.mrr_10_gain) AS mrr_10_gain
-FROM run_leaderboard l
-JOIN experiment_run r USING (run_id)
--- A run trained again to be compared with its original is no further seed.
-WHERE NOT EXISTS (SELECT FROM unnest(r.stamps) AS stamp WHERE stamp LIKE 'reproduces=%')
-GROUP BY l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss, r.hyperparameters,
-         l.kind;
+WITH counted AS (
+    -- One run of each seed, the newest. One trained again to be compared with its original is none.
+    SELECT DISTINCT ON (l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+                        r.hyperparameters, l.seed) l.*, r.hyperparameters
+    FROM run_leaderboard l
+    JOIN experiment_run r USING (run_id)
+    WHERE NOT EXISTS (SELECT FROM unnest(r.stamps) AS stamp WHERE stamp LIKE 'reproduces=%')
+    ORDER BY l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+             r.hyperparameters, l.seed, l.run_id DESC
+)
+SELECT sequence_set, split, architecture, loss, hyperparameters, kind,
+       count(*) AS seeds, array_agg(run_id ORDER BY seed) AS run_ids,
+       avg(cosine) AS cosine, stddev_samp(cosine) AS cosine_spread,
+       min(cosine) AS cosine_min, max(cosine) AS cosine_max,
+       avg(mrr_10) AS mrr_10, stddev_samp(mrr_10) AS mrr_10_spread,
+       min(mrr_10) AS mrr_10_min, max(mrr_10) AS mrr_10_max,
+       avg(recall_5) AS recall_5, stddev_samp(recall_5) AS recall_5_spread,
+       avg(cosine_gain) AS cosine_gain, avg(mrr_10_gain) AS mrr_10_gain
+FROM counted
+GROUP BY sequence_set, split, pool_fingerprint, architecture, loss, hyperparameters, kind;
 COMMENT ON VIEW run_group IS 'Runs of one configuration with several seeds, and their spread (standard deviation over seeds; NULL with one).';
 """
 
@@ -274,7 +305,7 @@ DROP TRIGGER trg_candidate_insert ON candidate;
 DROP FUNCTION lvmdb_refuse_drawn_pool();
 ALTER TABLE candidate_pool DROP COLUMN fingerprint;
 ALTER TABLE evaluation DROP CONSTRAINT ck_evaluation_interval;
-ALTER TABLE evaluation DROP COLUMN articles, DROP COLUMN direction;
+ALTER TABLE evaluation DROP COLUMN code_dirty, DROP COLUMN articles, DROP COLUMN direction;
 ALTER TABLE sequence_set DROP CONSTRAINT ck_sequence_set_leaks;
 ALTER TABLE sequence_set DROP COLUMN leaks, DROP COLUMN allowed_leaks;
 

@@ -11,7 +11,7 @@ SELECT sequence_set, split, run_id AS run, architecture, loss, seed,
        round(cosine_gain::numeric, 4) AS cosine_gain,
        '[' || round(cosine_gain_low::numeric, 4) || ', '
            || round(cosine_gain_high::numeric, 4) || ']' AS gain_interval,
-       cosine_verdict AS verdict,
+       cosine_verdict AS verdict, best_baseline_by_cosine AS best_baseline,
        round(mrr_10::numeric, 4) AS mrr_10,
        round(mrr_10_gain::numeric, 4) AS mrr_gain,
        mrr_10_verdict AS mrr_verdict,

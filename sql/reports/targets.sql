@@ -8,7 +8,8 @@
 -- For one run: SET lvmdb.run_id = 7;
 WITH latest AS (
     SELECT *
-    FROM (SELECT *, max(version) OVER (PARTITION BY metric) AS newest FROM evaluation) versioned
+    FROM (SELECT *, max(version) OVER (PARTITION BY pool, metric) AS newest
+          FROM evaluation) versioned
     WHERE version = newest
 ), measured AS (
     SELECT e.run_id, e.metric, e.value
@@ -32,11 +33,17 @@ SELECT s.name AS sequence_set, r.run_id AS run, r.architecture, t.name AS target
                      ELSE m.value <= t.value
                  END THEN 'met'
             ELSE 'not met' END AS verdict,
+       array_to_string(coalesce(l.flags, r.stamps), ' ') AS flags,
        t.description
 FROM experiment_run r
 JOIN sequence_set s USING (sequence_set_id)
 CROSS JOIN success_target t
 LEFT JOIN measured m ON m.run_id = r.run_id AND m.metric = t.metric
+LEFT JOIN LATERAL (
+    -- A dataset that grew leaves evaluations in the pool that it was: the flags of the newest.
+    SELECT flags FROM run_leaderboard
+    WHERE run_id = r.run_id AND split = 'test' ORDER BY pool_size DESC LIMIT 1
+) l ON true
 WHERE r.status = 'succeeded'
   AND r.run_id = coalesce(nullif(current_setting('lvmdb.run_id', true), '')::bigint, r.run_id)
 ORDER BY s.name, r.run_id, t.metric, t.name;

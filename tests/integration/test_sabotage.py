@@ -20,6 +20,7 @@ from lvmdb.db.engine import Database
 from lvmdb.errors import ModelError, SequenceError
 from lvmdb.evaluation import evaluate as evaluate_module
 from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.evaluation.health import doubtful_evaluations
 from lvmdb.evaluation.predictor import Predictor, load_predictor
 from lvmdb.models.lstm import LSTM
 from lvmdb.sequences.batch import SequenceBatch
@@ -33,7 +34,7 @@ MakeSet = Callable[..., SequenceSet]
 Sql = Callable[..., list[tuple[Any, ...]]]
 Refused = Callable[..., None]
 
-SIZES = [9, 12, 8, 10, 9, 11, 12, 9, 10, 8]
+SIZES = [9, 12, 8, 10, 9, 11, 12, 9, 10, 8, 9, 10, 11, 9, 12, 8]
 
 BY_FORCE = "SET session_replication_role = replica; "
 
@@ -160,17 +161,44 @@ def test_another_model_under_the_same_names_is_refused(
 # 6 and 7: easy questions (the numbers stay, and say what they are)
 
 
-def test_six_candidates_and_training_articles_show(db: Database, run_id: int, sql: Sql) -> None:
-    Evaluator(db, device="cpu").evaluate(run_id, "train")
-    sql("UPDATE evaluation SET pool_size = 6 WHERE split = 'test'")
-    shown: dict[str, list[str]] = dict(sql("SELECT split, flags FROM run_leaderboard"))
-    assert "pool=6" in shown["test"]
-    assert {"split=train", "no-baseline"} <= set(shown["train"])
-    # Beside each recall stands what guessing reaches.
+def test_six_candidates_show(db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql) -> None:
+    """Every truth is among the first five, and beside the value stands what guessing reaches."""
+    corpus([2, 2, 2], walk=True)
+    sequence_set(context_len=1, split=(100, 0, 0))
+    run = plan(db, "copy-last", "s", {})
+    train(db, run, device="cpu")
+    Evaluator(db, device="cpu").evaluate(run, "train")
     assert sql(
-        "SELECT count(*) FROM evaluation WHERE metric = 'recall@5' AND pool = 'article' "
-        "AND chance < 0.4"
-    ) == [(0,)]
+        "SELECT value, chance, pool_size, queries, distinct_truths FROM evaluation "
+        "WHERE metric = 'recall@5' AND pool = 'corpus'"
+    ) == [(1.0, 1.0, 6, 3, 3)]
+    ((flags,),) = sql("SELECT flags FROM run_leaderboard")
+    assert {"pool=6", "truths=3", "split=train", "baselines=1/7"} <= set(flags)
+
+
+def test_training_articles_show(db: Database, run_id: int, sql: Sql) -> None:
+    Evaluator(db, device="cpu").evaluate(run_id, "train")
+    shown: dict[str, list[str]] = dict(sql("SELECT split, flags FROM run_leaderboard"))
+    assert "split=train" in shown["train"]
+    assert "split=train" not in shown["test"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE evaluation SET value = 0.99 WHERE metric = 'cosine'",
+        "UPDATE evaluation_article SET total = total + 1 WHERE article_id = "
+        "(SELECT min(article_id) FROM evaluation_article)",
+        "UPDATE evaluation_difference SET difference = 0.5, verdict = 'better'",
+    ],
+)
+def test_numbers_written_by_hand_are_found(
+    db: Database, run_id: int, sql: Sql, statement: str
+) -> None:
+    evaluated(db, "copy-last")
+    assert doubtful_evaluations(db) == []
+    sql(statement)
+    assert doubtful_evaluations(db)
 
 
 # 8: a metric shifted by one

@@ -6,6 +6,7 @@ from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import (
     REAL,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -86,6 +87,7 @@ evaluation = Table(
     Column("chance", Double, nullable=False, comment="value of a concept drawn at random"),
     Column("checkpoint_sha256", LargeBinary, comment="the weights; NULL for what has none"),
     Column("code_version", Text),
+    Column("code_dirty", Boolean, comment="whether the code had changes that are in no commit"),
     created_at(),
     UniqueConstraint("run_id", "split", "pool", "metric", "version"),
     one_of("split", SPLITS),

@@ -96,8 +96,23 @@ def test_the_tail_is_widened_for_few_articles() -> None:
     assert tail(100_000) == pytest.approx(0.025, abs=1e-4)
 
 
+def test_articles_without_a_weight_do_not_count() -> None:
+    """Thirty articles of which seven say anything are seven."""
+    totals, sizes = sums(np.random.default_rng(4), 30)
+    for contributing in (MIN_ARTICLES - 1, MIN_ARTICLES, 12):
+        silent = np.arange(30) >= contributing
+        ends = interval(np.where(silent, 0, totals), np.where(silent, 0, sizes))
+        alone = interval(totals[:contributing], sizes[:contributing])
+        assert ends == (None if alone is None else pytest.approx(alone))
+    assert interval(np.zeros(30), np.zeros(30)) is None
+    columns = np.stack([totals, np.where(np.arange(30) >= 3, 0, totals)], axis=1)
+    weights = np.stack([sizes, np.where(np.arange(30) >= 3, 0, sizes)], axis=1)
+    first, second = difference_intervals(columns, weights, columns, weights)
+    assert (first, second) == ((0.0, 0.0), None)
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(ModelError, match="belong together"):
         interval(np.ones(6), np.ones(7))
     with pytest.raises(ModelError, match="NaN"):
-        interval(np.array([1, 2, 3, 4, np.nan]), np.ones(5))
+        interval(np.array([1, 2, 3, 4, 5, 6, 7, np.nan]), np.ones(8))

@@ -28,7 +28,8 @@ def rows() -> dict[tuple[str, str], list[str]]:
 def test_a_metric_is_described_as_it_is_computed(metric: Metric) -> None:
     formula = metric.formula
     if metric.name.startswith("recall@"):
-        formula = formula.replace(f"({metric.name[7:]} - ", "(k - ")
+        k = metric.name.removeprefix("recall@")
+        formula = formula.replace(f"({k} - ", "(k - ").replace(f"than {k} cand", "than k cand")
     described = rows()[metric.pool, metric.name]
     assert described == [str(metric.version), BETTER[metric.direction], formula]
 
