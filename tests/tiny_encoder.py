@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import string
 import zlib
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def build(folder: Path, seed: int = 0) -> Path:
 
     letters = sorted({*string.printable.strip(), *"äöüßéèàçñ’“”–—…"})  # noqa: RUF001
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    pieces = [*letters, *_WORDS.split(), *(f"##{letter}" for letter in letters)]
+    # Pairs of letters: of single ones all long texts have the same share, and would look alike.
+    pairs = ["".join(pair) for pair in product(string.ascii_lowercase, repeat=2)]
+    pieces = [*letters, *_WORDS.split(), *pairs, *(f"##{part}" for part in (*letters, *pairs))]
     vocabulary = {token: i for i, token in enumerate([*tokens, *dict.fromkeys(pieces)])}
 
     tokenizer: Any = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))

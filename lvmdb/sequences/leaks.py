@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 
-LARGEST = 0.05
+LARGEST = 0.1
 """Articles that hang together are put on one side while they are at most this share of the set:
 what links more is boilerplate, and moving it would empty a split."""
 
@@ -195,7 +195,7 @@ def keep_together(connection: Connection, sequence_set_id: int, likeness: Likene
     first of several is nearly always on the side of train.
 
     Articles of the same text always share a split. Others hang together by near-duplicate
-    concepts, as long as no more than `LARGEST` of the articles, or two, do. Order and all other
+    concepts, as long as no more than `LARGEST` of the articles, or three, do. Order and all other
     articles stay as they are.
 
     Returns:
@@ -203,7 +203,7 @@ def keep_together(connection: Connection, sequence_set_id: int, likeness: Likene
     """
     articles = len(likeness.article_id)
     together = _components(likeness)
-    largest = max(2, int(LARGEST * articles))
+    largest = max(3, int(LARGEST * articles))
     size = np.bincount(together, minlength=1)
     # Those of a component that is too large keep together by text alone.
     kept = np.where(size[together] <= largest, together, len(size) + likeness.text)

@@ -31,6 +31,8 @@ COMMENT ON COLUMN evaluation.direction IS '1: higher is better, -1: lower is, 0:
 COMMENT ON COLUMN evaluation.code_dirty IS 'whether the code had changes that are in no commit';
 COMMENT ON COLUMN evaluation.articles IS 'articles that the queries come from';
 
+-- Until now no program drew pools; one left by a downgrade cannot be held against what was drawn.
+DELETE FROM candidate_pool;
 ALTER TABLE candidate_pool ADD COLUMN fingerprint BYTEA NOT NULL;
 COMMENT ON COLUMN candidate_pool.fingerprint IS 'SHA-256 over targets and candidates';
 
