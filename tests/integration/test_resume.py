@@ -109,8 +109,8 @@ class World:
                 run_id,
             ),
             "evaluation": self.sql(
-                "SELECT metric, split, value, chance, checkpoint_sha256 FROM evaluation "
-                "WHERE run_id = %s ORDER BY metric",
+                "SELECT pool, metric, split, value, chance, checkpoint_sha256 FROM evaluation "
+                "WHERE run_id = %s ORDER BY pool, metric",
                 run_id,
             ),
             "predictions": self.sql(
