@@ -270,7 +270,9 @@ def _packed_concepts(
         "concept_text": bulk.texts(texts),
         "dataset_source": [*bulk.texts([dataset_source])] * rows,
     }
-    if encoder_id is not None and article.vectors is not None:
+    if encoder_id is not None:
+        if article.vectors is None:
+            raise CorpusError(f"article '{article.source_key}' has no vectors beside an encoder")
         columns["concept_vec"] = bulk.vectors(article.vectors[first : first + rows])
         columns["encoder_id"] = [*bulk.integers([encoder_id], 8)] * rows
     return columns

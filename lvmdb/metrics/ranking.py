@@ -53,11 +53,6 @@ class Ranks:
     def __len__(self) -> int:
         return len(self.greater)
 
-    @property
-    def expected_rank(self) -> PerQuery:
-        """`(n,)` greater + 1 + ties / 2: the mean rank, from 1, under random tie-breaking."""
-        return self.greater + 1 + self.ties / 2
-
 
 def duplicate_groups(pool: Floats) -> npt.NDArray[np.int64]:
     """`(N,)` int64: vectors with equal numbers share a group; groups count from 0 as they appear.

@@ -153,6 +153,19 @@ def test_a_batch_that_fails_in_its_middle_leaves_nothing(
     assert counts(db) == before
 
 
+def test_an_article_without_vectors_is_not_stored_beside_an_encoder(
+    db: Database, make_articles: Corpus, corpus: Corpus, counts: Counts
+) -> None:
+    """Neither its own vectors nor those of the articles behind it are left out in silence."""
+    corpus([3])
+    before = counts(db)
+    bare, whole = make_articles([3, 3], first=1)
+    articles = [replace(bare, vectors=None), whole]  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="article 'a1' has no vectors beside an encoder"):
+        write(db, articles)
+    assert counts(db) == before
+
+
 def test_one_bad_vector_leaves_nothing_of_its_batch(
     db: Database, corpus: Corpus, make_articles: Corpus, counts: Counts
 ) -> None:

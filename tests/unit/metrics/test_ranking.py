@@ -94,11 +94,6 @@ def test_reciprocal_rank_by_hand() -> None:
     assert reciprocal_rank_at(ranks(8, 3), 10)[0] == pytest.approx(19 / 360)
 
 
-def test_expected_rank() -> None:
-    assert ranks(0, 0).expected_rank[0] == 1
-    assert ranks(2, 3).expected_rank[0] == 4.5  # the mean of 3, 4, 5, 6
-
-
 def test_harmonic_numbers() -> None:
     assert harmonic_numbers(4) == pytest.approx([0, 1, 3 / 2, 11 / 6, 25 / 12])
 
