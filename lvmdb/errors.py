@@ -4,6 +4,7 @@
     ├── UsageError              a flag or an argument is wrong (exit code 2)
     ├── SettingsError           an environment variable is wrong
     ├── DatabaseError           the server does not answer, or refuses
+    │   ├── ConnectionLostError the server went away, or is not there
     │   ├── ServerError         the embedded server did not start or stop
     │   └── RevisionError       the database is at another migration than the program
     ├── UnknownNameError        a dataset, run, architecture ... that is not there
@@ -42,6 +43,10 @@ class SettingsError(LvmdbError):
 
 class DatabaseError(LvmdbError):
     """The database server does not answer, is too old, or refused a statement."""
+
+
+class ConnectionLostError(DatabaseError):
+    """The server went away or is not there; it may come back (`db.patience`)."""
 
 
 class ServerError(DatabaseError):

@@ -13,13 +13,16 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from lvmdb.errors import DatabaseError
+from lvmdb.errors import ConnectionLostError, DatabaseError
 from lvmdb.settings import redact
 
 MIN_SERVER = 16
 MIN_PGVECTOR = (0, 8, 4)
 CONNECT_TIMEOUT = 10
 """Seconds to wait for a server to answer."""
+
+_GOING_AWAY = ("08", "57P")
+"""SQLSTATEs of a connection that broke, and of a server that shuts down, crashes or starts."""
 
 
 class Database:
@@ -56,7 +59,7 @@ class Database:
         """A new psycopg connection, for cursors and COPY; the caller closes it.
 
         Raises:
-            DatabaseError: the server does not answer.
+            ConnectionLostError: the server does not answer.
         """
         with translated_errors():
             return psycopg.connect(self.dsn, autocommit=autocommit)
@@ -140,7 +143,12 @@ def _translated(error: psycopg.Error) -> DatabaseError:
     hint = diagnosis.message_hint
     if isinstance(error, psycopg.errors.DiskFull):
         hint = "the server's disk is full: free space and run the same command again"
-    elif isinstance(error, psycopg.OperationalError) and diagnosis.sqlstate is None:
+    lost = False
+    if isinstance(error, psycopg.OperationalError) and diagnosis.sqlstate is None:
+        lost = True
         message = f"the database does not answer: {message}"
         hint = "check LVMDB_DSN or --dsn; without them lvmdb starts a server of its own"
-    return DatabaseError(f"{message} ({hint})" if hint else message)
+    elif (diagnosis.sqlstate or "").startswith(_GOING_AWAY):
+        lost = True
+    kind = ConnectionLostError if lost else DatabaseError
+    return kind(f"{message} ({hint})" if hint else message)

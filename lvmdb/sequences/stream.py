@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,12 @@ class StreamOptions:
     """How a split is read.
 
     Attributes:
-        batch_size: windows in a batch; the last one of an epoch may hold fewer.
+        batch_size: windows in a global batch, all ranks together; the last one of an epoch may
+            hold fewer.
         shuffle: visit articles and windows in an order drawn for the epoch; else corpus order.
         seed, epoch: what the order is drawn from.
+        first_batch: global batch to begin with.
+        rank, world_size: which part of each global batch is given.
         buffer_size: windows in a block.
         pin_memory: batches in page-locked memory, for a GPU.
         fetch_rows: rows a round trip.
@@ -56,6 +60,9 @@ class StreamOptions:
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
+    first_batch: int = 0
+    rank: int = 0
+    world_size: int = 1
     buffer_size: int = BUFFER_SIZE
     pin_memory: bool = False
     fetch_rows: int = FETCH_ROWS
@@ -93,12 +100,17 @@ class SequenceStream:
         """Batches an epoch."""
         return -(-self.windows // self.options.batch_size)
 
-    def at_epoch(self, epoch: int) -> SequenceStream:
-        """The same stream in another epoch's order."""
-        options = replace(self.options, epoch=epoch)
+    def at(self, epoch: int, first_batch: int = 0) -> SequenceStream:
+        """The same stream in an epoch's order, from a global batch on."""
+        options = replace(self.options, epoch=epoch, first_batch=first_batch)
         return SequenceStream(self._db, self.sequences, self.split, options)
 
     def __iter__(self) -> Iterator[SequenceBatch]:
+        chosen = self.options
+        for batch in islice(self._whole(), chosen.first_batch, None):
+            yield batch._map(lambda t: t[chosen.rank :: chosen.world_size])
+
+    def _whole(self) -> Iterator[SequenceBatch]:
         """Batches, in order.
 
         Raises:

@@ -141,7 +141,7 @@ class Trainer:
         self._model.train()
         name = f"run {self._run.run_id} epoch {epoch}"
         with self._progress.task(name, self._train.windows, "windows") as advance:
-            for batch in self._train.at_epoch(epoch):
+            for batch in self._train.at(epoch):
                 rate = learning_rate(
                     self.state.step,
                     steps,

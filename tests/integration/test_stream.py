@@ -253,7 +253,7 @@ def test_a_stream_gives_the_same_each_time_and_another_epoch_on_request(
     read = SequenceStream(db, made, "train", options(batch_size=8, buffer_size=20, shuffle=True))
     first = streamed(read)
     assert streamed(read) == first
-    assert [w[:2] for w in streamed(read.at_epoch(2))] == places(db, made, epoch=2)
+    assert [w[:2] for w in streamed(read.at(2))] == places(db, made, epoch=2)
 
 
 def test_the_same_content_elsewhere_comes_in_the_same_order(

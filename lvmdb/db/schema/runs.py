@@ -56,6 +56,11 @@ experiment_run = Table(
         nullable=False,
         comment="fingerprint of the data that the run was made for",
     ),
+    Column(
+        "seen_fingerprint",
+        LargeBinary,
+        comment="fingerprint of the rows that training read, computed again when it began",
+    ),
     Column("seed", BigInteger, nullable=False, server_default=text("0")),
     Column("status", Text, nullable=False, server_default=text("'planned'")),
     Column(
@@ -89,6 +94,7 @@ experiment_run = Table(
     one_of("kind", KINDS),
     one_of("status", STATUSES),
     CheckConstraint("(kind = 'model') = (loss IS NOT NULL)", name="model_has_loss"),
+    CheckConstraint("seen_fingerprint = sequence_fingerprint", name="seen_fingerprint"),
     CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failure_has_error"),
     Index(None, "sequence_set_id"),
     comment="One training of one configuration on one sequence set with one seed. Baselines and "
@@ -121,7 +127,14 @@ checkpoint = Table(
         nullable=False,
     ),
     Column("kind", Text, nullable=False, comment="best on validation, or last: where to go on"),
-    Column("epoch", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False, comment="epochs that were done"),
+    Column(
+        "batch",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="global batches of the epoch after those that were done",
+    ),
     Column("step", BigInteger, nullable=False),
     Column("architecture", Text, nullable=False),
     Column("config", JSONB, nullable=False),
@@ -131,6 +144,7 @@ checkpoint = Table(
     created_at(),
     UniqueConstraint("run_id", "kind"),
     one_of("kind", ("best", "last")),
+    CheckConstraint("batch >= 0", name="batch"),
     comment="A model's weights as safetensors, with an input and the output that they gave for "
     "it: loading computes the output again and refuses a difference.",
 )

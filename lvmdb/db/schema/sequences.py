@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -45,6 +46,14 @@ sequence_set = Table(
     Column("val_fraction", Numeric(5, 4), nullable=False),
     Column("test_fraction", Numeric(5, 4), nullable=False),
     Column("seed", BigInteger, nullable=False, server_default=text("0")),
+    Column(
+        "shards",
+        SmallInteger,
+        nullable=False,
+        server_default=text("16"),
+        comment="virtual shards among which its articles are dealt out: a power of two, and the "
+        "most processes that can train on it together",
+    ),
     Column("max_concepts", Integer, comment="at most so many, a seeded sample of whole articles"),
     Column("frozen_at", DateTime(timezone=True), comment="from then on nothing of it may change"),
     Column(
@@ -82,6 +91,7 @@ sequence_set = Table(
         name="fractions",
     ),
     CheckConstraint("max_concepts > context_len", name="max_concepts"),
+    CheckConstraint("shards BETWEEN 1 AND 1024 AND shards & (shards - 1) = 0", name="shards"),
     CheckConstraint("allowed_leaks >= 0", name="allowed_leaks"),
     # Windows across articles share concepts at the borders of the splits: that is their nature.
     CheckConstraint("leaks BETWEEN 0 AND allowed_leaks OR scope = 'corpus'", name="leaks"),
