@@ -47,6 +47,26 @@ class LatentModel(nn.Module):
             ModelError: the shapes do not fit the model.
         """
 
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        """Predict what follows each position, from the concepts up to and including it.
+
+        An architecture whose registry entry has the objective `every` overrides this.
+
+        Args:
+            context: `(batch, time, input_dim)`, oldest concept first.
+            mask: `(batch, time)` bool, True where there is a concept; padding is on the left.
+
+        Returns:
+            `(batch, time, output_dim)`; what stands where the mask is False means nothing.
+
+        Raises:
+            ModelError: the shapes do not fit, or the model predicts only after a whole context.
+        """
+        raise ModelError(
+            f"{type(self).__name__} predicts only after the whole context: train it with "
+            "objective=last"
+        )
+
 
 def read_context(context: Tensor, mask: Tensor, input_dim: int) -> tuple[Tensor, Tensor | None]:
     """Check a context and blank its padding.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmdb.errors import ModelError
@@ -34,7 +35,9 @@ def ramp(context_len: int) -> Tensor:
 class LagResidual(LatentModel):
     """`sum_l w_l context_l + f(context) / sqrt(output_dim)`.
 
-    From `(batch, time, input_dim)` to `(batch, output_dim)`.
+    From `(batch, time, input_dim)` to `(batch, output_dim)`, or to `(batch, time, output_dim)` by
+    `every`. There each position is weighed with the `context_len - 1` before it, while `f` reads
+    all that came before, and a sequence may be longer than `context_len`.
 
     Padding has weight zero, and the weights of the concepts that are there are scaled up to make
     good for it. A context shorter than `context_len` counts as padded on the left.
@@ -61,6 +64,10 @@ class LagResidual(LatentModel):
         added: Tensor = self.body(context, mask)
         return self.weighted(context, mask) + added * self._scale
 
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        added = self.body.every(context, mask)
+        return self.weighted_every(context, mask) + added * self._scale
+
     def weighted(self, context: Tensor, mask: Tensor) -> Tensor:
         """The weighting alone, `(batch, output_dim)`; zero where nothing is there."""
         context, padding = read_context(context, mask, self.input_dim)
@@ -76,8 +83,33 @@ class LagResidual(LatentModel):
             return torch.matmul(weights, context)
         present = weights * mask  # (batch, time)
         # Sizes, not values: the sum of learnt weights of both signs may pass through zero.
-        size = present.abs().sum(-1, keepdim=True)
+        scale = self._made_good(present.abs().sum(-1, keepdim=True))
+        return torch.einsum("bt,btd->bd", present * scale, context)
+
+    def weighted_every(self, context: Tensor, mask: Tensor) -> Tensor:
+        """The weighting alone after each position, `(batch, time, output_dim)`.
+
+        At each position it is `weighted` of the last `context_len` concepts up to and including it.
+        """
+        context, _ = read_context(context, mask, self.input_dim)
+        context = context[..., : self.output_dim]
+        time = context.shape[1]
+        weights = self.lag_weights[-time:]  # those that any position reaches
+        # One matrix (time, time) for all sequences: row t has the last weight at t, the one before
+        # at t - 1, and so on. One product with it costs less than a pass over the context per lag.
+        shifted = F.pad(weights, (time - len(weights), time - 1)).unfold(0, time, 1)
+        summed = torch.matmul(shifted.flip(0), context)
+        # The weights in reach, latest first; no index into them, whose gradient is slow on a GPU.
+        sizes = weights.flip(0).abs()  # (lags,)
+        there = mask.cumsum(1).unsqueeze(-1)  # (batch, time, 1), concepts so far
+        reached = torch.arange(len(sizes), device=sizes.device) < there
+        scale = self._made_good((sizes * reached).sum(-1, keepdim=True))
+        # Where nothing is missing the scale is one, without rounding, and has no gradient.
+        complete = there >= self.lag_weights.shape[0]
+        return summed * torch.where(complete, torch.ones_like(scale), scale)
+
+    def _made_good(self, size: Tensor) -> Tensor:
+        """What makes good for absent weights, `(..., 1)`, from the size of those that are there."""
         smallest = torch.finfo(size.dtype).tiny
         scale = self.lag_weights.abs().sum() / size.clamp(min=smallest)
-        scale = torch.where(size > smallest, scale, torch.zeros_like(scale))
-        return torch.einsum("bt,btd->bd", present * scale, context)
+        return torch.where(size > smallest, scale, torch.zeros_like(scale))

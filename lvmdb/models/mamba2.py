@@ -128,7 +128,10 @@ class Mamba2Mixer(nn.Module):
 
 
 class Mamba2(Backbone):
-    """The residual backbone with Mamba-2 mixers, `(batch, time, 768) -> (batch, 768)`."""
+    """The residual backbone with Mamba-2 mixers.
+
+    `(batch, time, 768) -> (batch, 768)`, or `(batch, time, 768)` by `every`.
+    """
 
     def __init__(self, config: Mamba2Config) -> None:
         mixers = [

@@ -37,7 +37,8 @@ class Architecture:
         factory: `module:callable` that takes a config; imported when it is called.
         presets: options by scale: `toy` (seconds on two cores), `small`, `full` (the paper's size).
         trained: True: a module trained by gradients. False: a baseline with a `fit` of its own.
-        objectives: what it can be trained for; `last` predicts what follows the whole context.
+        objectives: what it can be trained for; `last` predicts what follows the whole context,
+            `every` what follows each position of a sequence.
     """
 
     name: str
@@ -133,6 +134,7 @@ _ALL = (
             "small": {"hidden": 512, "layers": 2},
             "full": {"hidden": 1024, "layers": 4},
         },
+        objectives=("last", "every"),
     ),
     Architecture(
         name="mamba2",
@@ -145,6 +147,7 @@ _ALL = (
             "small": {"d_model": 512, "layers": 6, "d_state": 64},
             "full": {"d_model": 768, "layers": 34, "d_state": 128},
         },
+        objectives=("last", "every"),
     ),
     _baseline(
         "random",

@@ -104,6 +104,21 @@ def test_padding_has_no_influence(name: str, residual: bool) -> None:
     assert torch.isfinite(model(context, torch.zeros(4, 5, dtype=torch.bool))).all()
 
 
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("name", list(TINY))
+def test_an_architecture_has_the_objectives_that_it_names(name: str, residual: bool) -> None:
+    model = build(name, residual=residual)
+    context, mask = torch.randn(3, 5, 14), torch.arange(5) >= torch.tensor([[0], [2], [4]])
+    assert "every" in registry.get(name).objectives
+    predicted = model.every(context, mask)
+    assert predicted.shape == (3, 5, 12)
+    torch.testing.assert_close(predicted[:, -1], model(context, mask), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ModelError, match="padded on the left"):
+        model.every(context, mask.flip(1))
+    with pytest.raises(ModelError, match=r"contexts of shape \(batch, time, 14\)"):
+        model.every(context[..., :9], mask)
+
+
 @pytest.mark.parametrize("name", list(TINY))
 def test_every_parameter_learns(name: str) -> None:
     model = build(name, residual=False)
