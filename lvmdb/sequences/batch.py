@@ -13,12 +13,16 @@ from torch import Tensor
 class SequenceBatch:
     """A batch of training examples: contexts, and the vectors that follow them.
 
+    A batch may be empty: where several processes share a global batch, one may have none of it.
+
     Attributes:
         context: `(batch, time, 768)` float32, oldest concept first.
         mask: `(batch, time)` bool, True where `context` holds a concept; padding is on the left.
-        target: `(batch, 768)` float32, the concept that follows the context.
+        target: for the objective `last`, `(batch, 768)` float32, the concept that follows the
+            context; for `every`, `(batch, time, 768)`, the concept that follows each position, and
+            zeros where `mask` is False.
         article_id: `(batch,)` int64, the target's article.
-        target_seq: `(batch,)` int64, the target's position within its article, from 0.
+        target_seq: `(batch,)` int64, the (last) target's position within its article, from 0.
     """
 
     context: Tensor
@@ -29,6 +33,11 @@ class SequenceBatch:
 
     def __len__(self) -> int:
         return self.target.shape[0]
+
+    @property
+    def targets(self) -> int:
+        """How many vectors are to be predicted. (On a GPU, the host waits for the mask once.)"""
+        return int(self.mask.sum()) if self.target.dim() == 3 else len(self)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> SequenceBatch:
         """The same batch on another device."""

@@ -1,9 +1,9 @@
 """Losses of a predicted vector against the true one, by name.
 
 A loss gives a total, which is trained on, and its terms, which are logged one by one. All are means
-over the batch. Two squared errors are in use and never compared with each other: `mse_sum` adds up
-over the dimensions (2 - 2 cos on unit vectors; this one is trained on), `mse_mean` averages over
-them (768 times smaller; this one is what reports call MSE).
+over the vectors to be predicted. Two squared errors are in use and never compared with each other:
+`mse_sum` adds up over the dimensions (2 - 2 cos on unit vectors; this one is trained on),
+`mse_mean` averages over them (768 times smaller; this one is what reports call MSE).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LossValue:
 
 
 Loss = Callable[[Tensor, Tensor], LossValue]
-"""Takes the prediction and the target, both `(batch, 768)`."""
+"""Takes the prediction and the target, both `(targets, 768)`."""
 
 
 def mse_sum(prediction: Tensor, target: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.models.config import ModelConfig, at_least
+from lvmdb.models.config import ModelConfig, at_least, one_of
 from lvmdb.models.options import from_options, to_options
 from lvmdb.models.registry import Architecture
+from lvmdb.training.objective import OBJECTIVES
 
 FROM_SEQUENCES = ("context_len", "input_dim", "output_dim")
 """Options of a model that its sequence set decides."""
@@ -29,7 +30,10 @@ class TrainingOptions:
         weight_decay: AdamW's.
         clip: the gradient's norm is cut to this; 0 cuts nothing.
         patience: epochs without a better validation loss after which training stops; 0 never.
-        buffer_size: windows among which the order of visiting is drawn.
+        buffer_size: concepts held in the shuffle buffers, all shards together.
+        objective: `last`: windows of the sequence set, of which a model predicts what follows;
+            `every`: sequences of an article, of which it predicts what follows each position.
+        sequence_len: concepts of a sequence at most, the last target included; `every` only.
     """
 
     epochs: int = 10
@@ -41,11 +45,15 @@ class TrainingOptions:
     clip: float = 1.0
     patience: int = 3
     buffer_size: int = 4096
+    objective: Literal["last", "every"] = "last"
+    sequence_len: int = 64
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "buffer_size"):
             at_least(name, getattr(self, name), 1)
         at_least("patience", self.patience, 0)
+        at_least("sequence_len", self.sequence_len, 2)
+        one_of("objective", self.objective, OBJECTIVES)
         if not 0 < self.lr < 1:
             raise ModelError(f"lr must be above 0 and below 1, not {self.lr}")
         for name in ("warmup", "final_lr"):
@@ -68,7 +76,7 @@ def resolve(
 
     Raises:
         UnknownNameError: an option is of neither; the message lists the known.
-        ModelError: a value does not fit.
+        ModelError: a value does not fit, or the architecture has not the objective.
     """
     options = dict(given)
     preset = options.pop("preset", None)
@@ -89,7 +97,7 @@ def resolve(
     if not architecture.trained:
         return model, None
     chosen = {name: value for name, value in options.items() if name in training_fields}
-    return model, from_options(TrainingOptions, chosen)
+    return model, _training(architecture, chosen)
 
 
 def to_row(model: ModelConfig, training: TrainingOptions | None) -> dict[str, Any]:
@@ -103,9 +111,21 @@ def from_row(
     """What `to_row` wrote.
 
     Raises:
-        UnknownNameError, ModelError: the row is of another version of the architecture.
+        UnknownNameError, ModelError: the row is of another version of the architecture, or has an
+            objective that the architecture has not.
     """
     model_fields = {f.name for f in fields(architecture.config)}
     training = {name: value for name, value in row.items() if name not in model_fields}
     model = architecture.configure({n: v for n, v in row.items() if n in model_fields})
-    return model, from_options(TrainingOptions, training) if architecture.trained else None
+    return model, _training(architecture, training) if architecture.trained else None
+
+
+def _training(architecture: Architecture, chosen: Mapping[str, object]) -> TrainingOptions:
+    """Options of training that the architecture can be trained with."""
+    training = from_options(TrainingOptions, chosen)
+    if training.objective not in architecture.objectives:
+        raise ModelError(
+            f"{architecture.name} cannot be trained for objective '{training.objective}': "
+            f"it has {', '.join(architecture.objectives)}"
+        )
+    return training

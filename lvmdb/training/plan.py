@@ -49,6 +49,11 @@ def plan(
     if not -(2**63) <= seed < 2**63:
         raise UsageError("--seed must fit into 64 bits")
     model, training = options.resolve(found, given, chosen.context_len)
+    if training is not None and training.objective == "every" and chosen.scope == "corpus":
+        raise UsageError(
+            "--set objective=every predicts every position of an article, and windows of "
+            f"'{sequences}' run across articles: create the set with --scope article"
+        )
     row: dict[str, Any] = {
         "architecture": architecture,
         "hyperparameters": options.to_row(model, training),

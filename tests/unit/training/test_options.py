@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models import registry
 from lvmdb.models.config import LSTMConfig
 from lvmdb.training import options
+from lvmdb.training.catalogue import options_of, overview
 from lvmdb.training.options import TrainingOptions
 
 LSTM = registry.get("lstm")
@@ -64,6 +66,9 @@ def test_a_baseline_has_no_options_of_training() -> None:
         ("batch_size", 0, "batch_size must be at least 1"),
         ("buffer_size", 0, "buffer_size must be at least 1"),
         ("patience", -1, "patience must be at least 0"),
+        ("sequence_len", 1, "sequence_len must be at least 2, not 1"),
+        ("objective", "each", "objective must be one of last, every, not 'each'"),
+        ("objective", "", "objective must be one of last, every, not ''"),
         ("lr", 0, "lr must be above 0 and below 1"),
         ("lr", 1, "lr must be above 0 and below 1"),
         ("lr", "nan", "lr must be above 0 and below 1"),
@@ -95,3 +100,36 @@ def test_a_row_of_another_version_is_refused() -> None:
     row = options.to_row(*options.resolve(LSTM, {}, context_len=5))
     with pytest.raises(UnknownNameError, match="unknown option 'heads'"):
         options.from_row(LSTM, {**row, "heads": 4})
+
+
+def test_an_objective_that_an_architecture_has_not_is_refused() -> None:
+    given: dict[str, object] = {"objective": "every", "sequence_len": "32"}
+    resolved = options.resolve(LSTM, given, context_len=5)
+    assert resolved[1] == TrainingOptions(objective="every", sequence_len=32)
+    row = json.loads(json.dumps(options.to_row(*resolved)))
+    assert options.from_row(LSTM, row) == resolved
+
+    without = replace(LSTM, objectives=("last",))
+    assert options.resolve(without, {}, context_len=5)[1] == TrainingOptions()
+    why = "lstm cannot be trained for objective 'every': it has last"
+    with pytest.raises(ModelError, match=why):
+        options.resolve(without, given, context_len=5)
+    with pytest.raises(ModelError, match=why):
+        options.from_row(without, row)
+
+
+def test_a_row_from_before_there_were_objectives_is_of_the_first() -> None:
+    row = options.to_row(*options.resolve(LSTM, {}, context_len=5))
+    del row["objective"], row["sequence_len"]
+    _, training = options.from_row(LSTM, row)
+    assert training is not None
+    assert training.objective == "last"
+
+
+def test_the_catalogue_shows_each_objective() -> None:
+    rows = {row["option"]: row for row in options_of(LSTM)}
+    assert (rows["objective"]["default"], rows["objective"]["of"]) == ("last", "training")
+    assert rows["sequence_len"]["default"] == 64
+    shown = {row["name"]: row["objectives"] for row in overview()}
+    assert shown["lstm"] == shown["mamba2"] == "last, every"
+    assert shown["ridge"] == "last"
