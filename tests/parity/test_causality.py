@@ -5,6 +5,8 @@ All in double precision, for each architecture by itself and as the body of a `L
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from lvmdb.training import losses
 from lvmdb.training.objective import predicted_and_target
 
 LAGS = 4  # fewer than the positions of every sequence below
-EXACT = {"rtol": 1e-10, "atol": 1e-11}
+same = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-11)
 
 
 def plain(name: str) -> LatentModel:
@@ -96,10 +98,10 @@ def test_every_position_says_what_a_shorter_context_says(model: LatentModel) -> 
     every = model.every(context, torch.ones(2, 9, dtype=torch.bool))
     for time in range(1, 10):
         alone = shorter(model, context[:, :time])
-        torch.testing.assert_close(every[:, time - 1], alone, **EXACT)
+        same(every[:, time - 1], alone)
         if time <= LAGS:  # a residual model, too, can be asked as it is
             asked = model(context[:, :time], torch.ones(2, time, dtype=torch.bool))
-            torch.testing.assert_close(every[:, time - 1], asked, **EXACT)
+            same(every[:, time - 1], asked)
 
 
 @pytest.mark.parametrize("held", [0.0, 70.0, float("nan")])
@@ -116,7 +118,7 @@ def test_padding_on_the_left_changes_nothing(model: LatentModel, held: float) ->
     for row, length in enumerate(lengths):
         full = torch.ones(1, length, dtype=torch.bool)
         alone = model.every(context[row : row + 1, 9 - length :], full)
-        torch.testing.assert_close(together[row, 9 - length :], alone[0], **EXACT)
+        same(together[row, 9 - length :], alone[0])
         sole.append(alone.square().sum())
     expected = gradients(model, torch.stack(sole).sum())
     found = gradients(model, loss)
@@ -149,7 +151,7 @@ def test_the_loss_is_the_mean_over_the_concepts_that_are_there(
     ]
     assert len(single) == batch.targets == 14
     expected = torch.stack(single).mean()
-    torch.testing.assert_close(found, expected, **EXACT)
+    same(found, expected)
     wanted, got = gradients(model, expected), gradients(model, found)
     for parameter, value in wanted.items():
         torch.testing.assert_close(got[parameter], value, rtol=1e-8, atol=1e-10, msg=parameter)
