@@ -104,3 +104,28 @@ FROM article a
 JOIN cpe_entry c USING (article_id)
 WHERE a.dataset_source = :dataset AND c.concept_vec IS NOT NULL
 ORDER BY a.ordinal, c.seq;
+
+-- name: allow_native_vectors
+-- A cast that gives a vector's bytes as they are stored; see lvmdb/db/native.py.
+DO $$
+BEGIN
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+       AND to_regtype('vector') IS NOT NULL
+       AND NOT EXISTS (
+           SELECT FROM pg_cast
+           WHERE castsource = to_regtype('vector') AND casttarget = to_regtype('bytea'))
+    THEN
+        CREATE CAST (vector AS bytea) WITHOUT FUNCTION;
+        ALTER EXTENSION vector ADD CAST (vector AS bytea);
+    END IF;
+EXCEPTION WHEN unique_violation OR duplicate_object THEN
+    NULL;  -- another session was first
+END $$;
+
+-- name: native_vectors_allowed
+-- Whether vectors can be read as they are stored.
+SELECT EXISTS (
+    SELECT FROM pg_cast
+    WHERE castsource = to_regtype('vector') AND casttarget = to_regtype('bytea')
+      AND castmethod = 'b'
+);

@@ -130,19 +130,45 @@ FROM sequence_article
 WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
 ORDER BY position;
 
--- name: stream_concepts
--- The concepts of the articles given, in the order given. The subquery with OFFSET 0 is read once
--- for each article, in turn; the reader checks place and seq of every row. A row is one value, of
--- one length, so that many are parsed at once.
-SELECT int8send(listed.place) || int4send(concept.seq) || vector_send(concept.concept_vec)
-FROM unnest(:article_ids ::bigint[]) WITH ORDINALITY AS listed (article_id, place)
+-- name: stream_spans
+-- The vectors of spans of articles, in the order given: a row a span, which costs less than a row a
+-- concept. The reader checks place, seqs and length of every row.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
 CROSS JOIN LATERAL (
-    SELECT c.seq, c.concept_vec
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(vector_send(c.concept_vec), ''::bytea ORDER BY c.seq) AS vectors
     FROM cpe_entry c
     WHERE c.article_id = listed.article_id
-    ORDER BY c.seq
-    OFFSET 0
-) AS concept;
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_native
+-- As stream_spans, in the server's own byte order: see lvmdb/db/native.py.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(c.concept_vec::bytea, ''::bytea ORDER BY c.seq) AS vectors
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_half
+-- As stream_spans, rounded to half precision: half the bytes on the wire.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(halfvec_send(c.concept_vec::halfvec(768)), ''::bytea ORDER BY c.seq) AS vectors
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
 
 -- name: leak_articles
 -- The articles of a set in its order, with the split and the text of each.
@@ -193,7 +219,7 @@ FROM sequence_set
 ORDER BY sequence_set_id;
 
 -- name: bench_concepts
--- The same concepts as stream_concepts reads, as a plain client asks for them.
+-- The same concepts as the stream reads, as a plain client asks for them.
 SELECT c.article_id, c.seq, c.concept_vec
 FROM sequence_article sa
 JOIN cpe_entry c USING (article_id)

@@ -138,6 +138,10 @@ def restore(app: App, file: Path, yes: bool) -> None:
         *(database, "pg_restore", "--clean", "--if-exists", "--no-owner"),
         *("--single-transaction", "--exit-on-error", str(file)),
     )
+    from lvmdb.db import native
+
+    with database.begin() as connection:
+        native.allow(connection)
     click.echo(f"restored {file}")
 
 

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from lvmdb.db import native
 from lvmdb.db.engine import Database
 from lvmdb.db.files import project_folder
 from lvmdb.db.schema.tables import metadata
@@ -59,6 +60,9 @@ def upgrade(db: Database, revision: str = "head") -> tuple[str | None, str | Non
             command.downgrade(config, target or "base")
         elif target is not None:
             command.upgrade(config, target)
+        connection.rollback()
+        native.allow(connection)
+        connection.commit()
         return before, current_revision(connection)
 
 

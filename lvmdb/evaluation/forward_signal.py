@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 
-from lvmdb.db.engine import Database, translated_errors
+from lvmdb.db import snapshots
+from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.db.types import DIMENSION, SPLITS
+from lvmdb.db.types import SPLITS
 from lvmdb.errors import SequenceError
 from lvmdb.metrics.forward_signal import (
     Orders,
@@ -23,9 +24,10 @@ from lvmdb.metrics.forward_signal import (
     statistics,
 )
 from lvmdb.progress import SILENT, Advance, Progress
-from lvmdb.sequences.reader import read_blocks
+from lvmdb.sequences.order import generator_for
+from lvmdb.sequences.reader import read_spans
 from lvmdb.sequences.sets import SequenceSet
-from lvmdb.sequences.windows import Articles, blocks_of_articles, generator_for
+from lvmdb.sequences.windows import Articles, Spans, grouped
 
 BLOCK = 4096
 """Concepts in a block; an article is never cut."""
@@ -89,11 +91,11 @@ def _articles(db: Database, sequences: SequenceSet, split: str) -> Articles:
 
 def _blocks(db: Database, articles: Articles, advance: Advance) -> Iterator[_Block]:
     """Vectors `(concepts, 768)` of unit norm, and the lengths of the articles that they make."""
-    groups = blocks_of_articles(articles.concepts, BLOCK)
-    with translated_errors(), closing(db.raw_connection()) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        for group, vectors in zip(groups, read_blocks(connection, articles, groups), strict=True):
-            assert vectors.shape[1] == DIMENSION
-            yield vectors / np.linalg.norm(vectors, axis=1, keepdims=True), articles.concepts[group]
+    whole = Spans(articles.article_id, np.zeros_like(articles.concepts), articles.concepts - 1)
+    borders = grouped(articles.concepts, BLOCK)
+    with snapshots.reading(db) as connection, closing(read_spans(connection, whole)) as read:
+        for size, first in zip(np.diff(borders).tolist(), borders.tolist(), strict=False):
+            vectors = np.concatenate(list(islice(read, size)), dtype=np.float32)
+            lengths = articles.concepts[first : first + size]
+            yield vectors / np.linalg.norm(vectors, axis=1, keepdims=True), lengths
             advance(len(vectors))

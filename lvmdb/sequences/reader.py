@@ -1,111 +1,112 @@
-"""Concepts in order, straight from a server-side binary cursor.
+"""Spans of concepts in order, straight from a server-side binary cursor.
 
-Each concept is read once. A block of whole articles is decoded at a time, by one pass of numpy
-over the joined bytes, and the place of every row is checked against what was asked for. The server
-makes the next rows while these are decoded.
+A row is a span of an article: one value with all its vectors, decoded by numpy in one pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from lvmdb.ahead import ahead
+from lvmdb.db import native
 from lvmdb.db.queries import psycopg_sql
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import SequenceError
-from lvmdb.sequences.windows import Articles
+from lvmdb.sequences.windows import Spans, grouped
 
 FETCH_ROWS = 1_000
-"""Rows asked for at a time, 3 MB: of 200 to 1,000 the most measures best."""
-
-ROW = np.dtype(
-    [
-        ("place", ">i8"),
-        ("seq", ">i4"),
-        ("dimensions", ">i2"),
-        ("unused", ">i2"),
-        ("vector", ">f4", (DIMENSION,)),
-    ]
-)
-"""A row as the statement `stream_concepts` sends it: place, seq, and what `vector_send` gives."""
+"""Concepts asked for at a time, 3 MB, or the one span that has more."""
 
 
-def read_blocks(
-    connection: psycopg.Connection[tuple[bytes]],
-    articles: Articles,
-    groups: list[slice],
+def read_spans(
+    connection: psycopg.Connection[Any],
+    spans: Spans,
+    *,
     fetch_rows: int = FETCH_ROWS,
-) -> Generator[NDArray[np.float32]]:
-    """The vectors `(concepts, 768)` of each group of articles, in order.
+    half: bool = False,
+) -> Generator[NDArray[np.floating[Any]]]:
+    """The vectors `(concepts, 768)` of each span, in order, in the server's type and byte order.
 
-    Close it before the connection: a thread of its own reads from that.
+    An array is a view of what was received: assign it to rows of a float32 array, which casts it
+    and turns the bytes in one pass.
 
     Args:
         connection: with a transaction open or about to be; the cursor lives in it.
-        articles: in the order in which they are to be read.
-        groups: consecutive slices of `articles`, one block each.
-        fetch_rows: rows a round trip.
+        spans: what to read.
+        fetch_rows: concepts a round trip, about.
+        half: rounded to half precision on the server.
 
     Raises:
         SequenceError: the database holds other concepts than were counted.
     """
-    with closing(ahead(_fetched(connection, articles, fetch_rows), name="lvmdb-fetch")) as fetched:
-        spare = np.empty(0, dtype=ROW)
-        for group in groups:
-            concepts = articles.concepts[group]
-            block = np.empty((int(concepts.sum()), DIMENSION), dtype=np.float32)
-            place = np.repeat(np.arange(group.start, group.stop) + 1, concepts)
-            first = np.cumsum(concepts) - concepts
-            seq = np.arange(len(block)) - np.repeat(first, concepts)
-            filled = 0
-            while filled < len(block):
-                rows = spare if len(spare) else _parsed(next(fetched, b""))
-                rows, spare = rows[: len(block) - filled], rows[len(block) - filled :]
-                end = filled + len(rows)
-                if not (
-                    len(rows)
-                    and np.array_equal(rows["place"], place[filled:end])
-                    and np.array_equal(rows["seq"], seq[filled:end])
-                ):
+    if not len(spans):
+        return
+    name = "stream_spans"
+    if half:
+        name += "_half"
+    elif native.allowed(connection):
+        name += "_native"
+    expected = list(zip(spans.first_seq.tolist(), spans.last_seq.tolist(), strict=True))
+    with _cursor(connection) as cursor:
+        cursor.execute(
+            psycopg_sql("sequences", name),
+            {
+                "article_ids": spans.article_id.tolist(),
+                "first_seqs": spans.first_seq.tolist(),
+                "last_seqs": spans.last_seq.tolist(),
+            },
+        )
+        place = 0
+        for count in np.diff(grouped(spans.concepts, fetch_rows)).tolist():
+            for row in cursor.fetchmany(count):
+                first_seq, last_seq = expected[place]
+                place += 1
+                if row[:3] != (place, first_seq, last_seq):
                     raise changed()
-                # Byte order and place in one pass.
-                block[filled:end] = rows["vector"]
-                filled = end
-            yield block
-        if len(spare) or next(fetched, None) is not None:
+                yield _parsed(row[3], last_seq - first_seq + 1, half)
+        if place != len(spans):
             raise changed()
 
 
-def _fetched(
-    connection: psycopg.Connection[tuple[bytes]], articles: Articles, fetch_rows: int
-) -> Generator[bytes]:
-    """The rows as they were sent, joined, a round trip at a time."""
-    with connection.cursor(name="stream_concepts", binary=True) as cursor:
-        cursor.itersize = fetch_rows
-        cursor.execute(
-            psycopg_sql("sequences", "stream_concepts"),
-            {"article_ids": articles.article_id.tolist()},
-        )
-        while rows := cursor.fetchmany(fetch_rows):
-            try:
-                yield b"".join([row[0] for row in rows])
-            except TypeError as error:  # a vector that is NULL
-                raise changed() from error
-
-
-def _parsed(joined: bytes) -> NDArray[np.void]:
+@contextmanager
+def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCursor[Any]]:
+    cursor = connection.cursor(name="stream_spans", binary=True)
     try:
-        parsed = np.frombuffer(joined, dtype=ROW)
-    except ValueError as error:  # a vector of another width
-        raise changed() from error
+        yield cursor
+    finally:
+        try:
+            cursor.close()
+        except psycopg.OperationalError:
+            # The server went away, and the cursor with it.
+            connection.close()
+            cursor.close()
+
+
+def _parsed(value: bytes, concepts: int, half: bool) -> NDArray[np.floating[Any]]:
+    # Native bytes begin with the dimensions in the server's order, all others in network order.
+    order = ">" if value[:2] == DIMENSION.to_bytes(2, "big") else "<"
+    number = f"{order}f{2 if half else 4}"
+    row = np.dtype(
+        [
+            ("dimensions", f"{order}i2"),
+            ("unused", f"{order}i2"),
+            ("vector", number, (DIMENSION,)),
+        ]
+    )
+    # A vector that is NULL is missing; one of another width makes another length, or other
+    # dimensions where the next is expected.
+    if len(value) != concepts * row.itemsize:
+        raise changed()
+    parsed = np.frombuffer(value, dtype=row)
     if np.any(parsed["dimensions"] != DIMENSION):
         raise changed()
-    return parsed
+    vectors: NDArray[np.floating[Any]] = parsed["vector"]
+    return vectors
 
 
 def changed() -> SequenceError:

@@ -18,6 +18,8 @@ from lvmdb.errors import SequenceError, UnknownNameError, UsageError
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import freezing, leaks
 
+MOST_SHARDS = 1024
+
 
 @dataclass(frozen=True)
 class SequenceSpec:
@@ -33,6 +35,7 @@ class SequenceSpec:
         scope: `article`, or `corpus`, which lets windows cross articles and splits them in order.
         max_concepts: at most so many concepts, a seeded sample of whole articles.
         allowed_leaks: near-duplicate concepts between splits that are admitted, in pairs.
+        shards: virtual shards among which its articles are dealt out: a power of two.
     """
 
     name: str
@@ -44,9 +47,14 @@ class SequenceSpec:
     scope: str = "article"
     max_concepts: int | None = None
     allowed_leaks: int = 0
+    shards: int = 16
 
     def __post_init__(self) -> None:
         checked_name("sequence set", self.name)
+        if not 1 <= self.shards <= MOST_SHARDS or self.shards & (self.shards - 1):
+            raise UsageError(
+                f"--shards is a power of two between 1 and {MOST_SHARDS}, not {self.shards}"
+            )
         if self.context_len < 1:
             raise UsageError(f"--context must be at least 1, not {self.context_len}")
         if self.stride < 1:
@@ -87,6 +95,7 @@ class SequenceSet:
     articles: int | None
     concepts: int | None
     windows: Mapping[str, int | None]
+    shards: int = 16
     allowed_leaks: int = 0
     leaks: int | None = None
 
@@ -149,6 +158,7 @@ def create(
                 test_fraction=test,
                 seed=spec.seed,
                 max_concepts=spec.max_concepts,
+                shards=spec.shards,
                 allowed_leaks=spec.allowed_leaks,
             )
             .returning(sequence_set.c.sequence_set_id)
@@ -231,8 +241,8 @@ def remove(db: Database, name: str) -> None:
         )
 
 
-def verify(db: Database, sequences: SequenceSet) -> None:
-    """Compute the fingerprint again and compare.
+def verify(db: Database, sequences: SequenceSet) -> bytes:
+    """Compute the fingerprint again, compare, and return it.
 
     Raises:
         SequenceError: the data changed since the set was frozen.
@@ -245,6 +255,7 @@ def verify(db: Database, sequences: SequenceSet) -> None:
             f"(fingerprint {now.hex()[:16] if now else 'none'}, frozen as "
             f"{sequences.frozen_fingerprint.hex()[:16]}): create a new set"
         )
+    return sequences.frozen_fingerprint
 
 
 def count_leaks(db: Database, sequences: SequenceSet, *, progress: Progress = SILENT) -> int:
@@ -307,6 +318,7 @@ def _from_row(row: Mapping[Any, Any]) -> SequenceSet:
         articles=row["articles"],
         concepts=row["concepts"],
         windows={split: row[f"{split}_windows"] for split in SPLITS},
+        shards=row["shards"],
         allowed_leaks=row["allowed_leaks"],
         leaks=row["leaks"],
     )

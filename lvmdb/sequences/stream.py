@@ -1,43 +1,51 @@
 """Batches for training, streamed from SQL: the fast executor of the view `training_sequence`.
 
-Articles come in the epoch's order and concepts in theirs; the windows of a block of articles
-are visited in an order drawn for that block. All of it is a function of (sequence set, split,
-seed, epoch, batch size, buffer size). Memory holds at most three blocks, whatever the corpus.
+The order of the global batches is a function of (sequence set, split, objective, seed, epoch,
+batch size, buffer size): the same for any number of processes and connections, and open at any
+batch (`order`). Memory holds a few blocks, whatever the corpus (`arena`). A server that goes away
+is waited for, and the stream goes on at its batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import psycopg
-import torch
 from numpy.typing import NDArray
 
 from lvmdb.ahead import ahead
-from lvmdb.db.engine import Database, translated_errors
-from lvmdb.db.queries import query
+from lvmdb.db.engine import Database
+from lvmdb.db.patience import patiently
+from lvmdb.db.queries import psycopg_sql
 from lvmdb.db.types import DIMENSION, SPLITS
+from lvmdb.errors import ConnectionLostError, SequenceError
+from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences import sets
+from lvmdb.sequences.assembly import Assembly
 from lvmdb.sequences.batch import SequenceBatch
-from lvmdb.sequences.reader import FETCH_ROWS, changed, read_blocks
+from lvmdb.sequences.order import Blocks, EpochOrder, generator_for
+from lvmdb.sequences.reader import FETCH_ROWS, changed
 from lvmdb.sequences.sets import SequenceSet
+from lvmdb.sequences.sources import Cached, Source, Streamed, readers
 from lvmdb.sequences.windows import (
     Articles,
-    Windows,
-    article_windows,
-    blocks_of_articles,
-    corpus_split_range,
-    corpus_windows,
-    generator_for,
-    windows_per_article,
+    Ints,
+    Pieces,
+    Windowing,
+    article_pieces,
+    corpus_pieces,
 )
 
 BUFFER_SIZE = 4096
-"""Windows in a block, among which the order of visiting is drawn."""
+"""Concepts among which windows are shuffled, in the buffers of all shards together."""
+
+FRUITLESS = 3
+"""A connection that is lost so many times, without a batch in between, is an error."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,22 @@ class StreamOptions:
     """How a split is read.
 
     Attributes:
-        batch_size: windows in a global batch, all ranks together; the last one of an epoch may
-            hold fewer.
+        batch_size: windows (of the objective `every`: sequences) in a global batch, all processes
+            together; the last one of an epoch holds what is left.
         shuffle: visit articles and windows in an order drawn for the epoch; else corpus order.
         seed, epoch: what the order is drawn from.
         first_batch: global batch to begin with.
-        rank, world_size: which part of each global batch is given.
-        buffer_size: windows in a block.
+        buffer_size: concepts in the shuffle buffers, all shards together, about.
+        objective: `last`, the windows of the view; or `every`, sequences of whole articles.
+        sequence_len: concepts of a sequence, at most (`every` only).
+        rank, world_size: this process and how many there are; each gets its part of every global
+            batch, which may be empty.
+        readers: connections that read; they change nothing but the speed.
+        snapshot: the state of the database to read, exported by another connection.
+        half: vectors are rounded to half precision on the way: half the bytes.
+        cache_bytes: hold this process's vectors in memory, if they take no more; 0 holds none.
         pin_memory: batches in page-locked memory, for a GPU.
-        fetch_rows: rows a round trip.
+        fetch_rows: concepts a round trip, about.
     """
 
     batch_size: int = 64
@@ -61,19 +76,17 @@ class StreamOptions:
     seed: int = 0
     epoch: int = 0
     first_batch: int = 0
+    buffer_size: int = BUFFER_SIZE
+    objective: str = "last"
+    sequence_len: int = 64
     rank: int = 0
     world_size: int = 1
-    buffer_size: int = BUFFER_SIZE
+    readers: int = 1
+    snapshot: str | None = None
+    half: bool = False
+    cache_bytes: int = 0
     pin_memory: bool = False
     fetch_rows: int = FETCH_ROWS
-
-
-@dataclass(frozen=True)
-class Block:
-    """Vectors `(concepts, 768)` and the windows over them, in the order of visiting."""
-
-    vectors: NDArray[np.float32]
-    windows: Windows
 
 
 class SequenceStream:
@@ -83,173 +96,231 @@ class SequenceStream:
         db: the database.
         sequences: a frozen set.
         split: `train`, `val` or `test`.
-        options: batch size, order, buffer.
+        options: batch size, order, objective, processes, readers.
+        progress: told when the server is waited for.
+
+    Raises:
+        SequenceError: the set is a draft, or has fewer shards than there are processes, or the
+            objective `every` meets windows that run across articles.
     """
 
     def __init__(
-        self, db: Database, sequences: SequenceSet, split: str, options: StreamOptions
+        self,
+        db: Database,
+        sequences: SequenceSet,
+        split: str,
+        options: StreamOptions,
+        progress: Progress = SILENT,
     ) -> None:
         self.sequences = sequences
         self.split = split
         self.options = options
-        self.windows = sequences.window_count(split)
         self._db = db
+        self._progress = progress
         self._fingerprint = sequences.frozen_fingerprint
+        self._held: list[Cached] = []  # shared with the streams of other epochs
+        if options.world_size > sequences.shards:
+            raise SequenceError(
+                f"sequence set '{sequences.name}' has {sequences.shards} shards, too few for "
+                f"{options.world_size} processes: start fewer, or create a set with --shards"
+            )
+        if options.objective == "every":
+            if sequences.scope != "article":
+                raise SequenceError(
+                    f"objective=every reads whole articles, and the windows of sequence set "
+                    f"'{sequences.name}' run across them: create a set with --scope article"
+                )
+            self._windowing = Windowing.every(options.sequence_len)
+        else:
+            self._windowing = Windowing.last(sequences.context_len, sequences.stride)
+
+    @cached_property
+    def windows(self) -> int:
+        """Windows (of the objective `every`: sequences) of an epoch, all processes together."""
+        if self.options.objective == "last":
+            return self.sequences.window_count(self.split)
+        with readers(self._db, 1, None) as (connection,):
+            articles = self._articles(connection)
+        return int(self._windowing.count(articles.concepts).sum())
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Global batches of an epoch."""
         return -(-self.windows // self.options.batch_size)
 
-    def at(self, epoch: int, first_batch: int = 0) -> SequenceStream:
+    def at(
+        self, epoch: int, first_batch: int = 0, *, snapshot: str | None = None
+    ) -> SequenceStream:
         """The same stream in an epoch's order, from a global batch on."""
-        options = replace(self.options, epoch=epoch, first_batch=first_batch)
-        return SequenceStream(self._db, self.sequences, self.split, options)
+        options = replace(self.options, epoch=epoch, first_batch=first_batch, snapshot=snapshot)
+        stream = SequenceStream(self._db, self.sequences, self.split, options, self._progress)
+        stream._held = self._held
+        return stream
 
     def __iter__(self) -> Iterator[SequenceBatch]:
-        chosen = self.options
-        for batch in islice(self._whole(), chosen.first_batch, None):
-            yield batch._map(lambda t: t[chosen.rank :: chosen.world_size])
-
-    def _whole(self) -> Iterator[SequenceBatch]:
-        """Batches, in order.
+        """This process's part of each global batch, in order, from `first_batch` on.
 
         Raises:
-            SequenceError: the database holds other concepts than were frozen.
-            DatabaseError: the server went away.
+            SequenceError: the database holds other concepts than were frozen, or the vectors are
+                more than the cache may hold.
+            ConnectionLostError: the server went away and did not come back.
         """
-        rest: list[_Slice] = []
-        held = given = 0
-        with closing(ahead(self.blocks(), name="lvmdb-stream")) as blocks:
-            for block in blocks:
-                given += len(block.windows)
-                start = 0
-                while start < len(block.windows):
-                    end = min(start + self.options.batch_size - held, len(block.windows))
-                    rest.append(_Slice(block, start, end))
-                    held += end - start
-                    start = end
-                    if held == self.options.batch_size:
-                        yield self._batch(rest)
-                        rest, held = [], 0
-                # What is left over is copied, so that no block outlives its turn.
-                rest = [part.detached(self.sequences.context_len) for part in rest]
-        if rest:
-            yield self._batch(rest)
-        if given != self.windows:
-            raise changed()
+        position, fruitless, snapshot = self.options.first_batch, 0, self.options.snapshot
+        while position < len(self):
+            try:
+                batches = ahead(self._batches(position, snapshot), name="lvmdb-stream")
+                with closing(batches):
+                    for batch in batches:
+                        position, fruitless = position + 1, 0
+                        yield batch
+            except ConnectionLostError:
+                fruitless += 1
+                if fruitless == FRUITLESS:
+                    raise
+                # What it shows now may be another state: the same only if the content is.
+                patiently(lambda: sets.verify(self._db, self.sequences), self._progress)
+                snapshot = None
 
-    def blocks(self) -> Generator[Block]:
-        """The blocks that the batches are cut from, read in the calling thread."""
-        with translated_errors(), closing(self._db.raw_connection()) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            if self.sequences.scope == "corpus":
-                yield from self._corpus_blocks(connection, self._articles())
-            else:
-                yield from self._article_blocks(connection, self._articles())
+    def vectors(self) -> Generator[NDArray[np.float32]]:
+        """The concepts `(rows, 768)` of the split, in corpus order, without making windows.
 
-    def _article_blocks(
-        self, connection: psycopg.Connection[Any], articles: Articles
-    ) -> Iterator[Block]:
-        context_len, stride = self.sequences.context_len, self.sequences.stride
-        counts = windows_per_article(articles.concepts, context_len, stride)
-        # An article without a window has nothing to read.
-        articles = Articles(articles.article_id[counts > 0], articles.concepts[counts > 0])
-        if self.options.shuffle:
-            articles = articles.permuted(self._generator(0))
-        counts = windows_per_article(articles.concepts, context_len, stride)
-        groups = blocks_of_articles(counts, self.options.buffer_size)
-        fetch_rows = self.options.fetch_rows
-        with closing(read_blocks(connection, articles, groups, fetch_rows)) as blocks:
-            for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
-                members = Articles(articles.article_id[group], articles.concepts[group])
-                windows = article_windows(members, context_len, stride)
-                yield Block(vectors, self._in_order(windows, number))
+        An array is used again after the next step.
+        """
+        with readers(self._db, self.options.readers, self.options.snapshot) as connections:
+            articles = self._articles(connections[0])
+            blocks = self._order(articles).mine(0, 1)
+            with self._streamed(connections, articles, blocks, in_use=1) as source:
+                for block in range(len(blocks)):
+                    row = int(source.receive(block)[0])
+                    yield source.vectors[row : row + int(blocks.concepts[block])]
+                    source.release(block)
 
-    def _corpus_blocks(
-        self, connection: psycopg.Connection[Any], articles: Articles
-    ) -> Iterator[Block]:
-        counts = [self.sequences.window_count(split) for split in SPLITS]
-        chosen = corpus_split_range(counts, SPLITS.index(self.split))
-        groups = blocks_of_articles(articles.concepts, self.options.buffer_size)
-        carried = np.empty((0, DIMENSION), dtype=np.float32)
-        place = 0
-        fetch_rows = self.options.fetch_rows
-        with closing(read_blocks(connection, articles, groups, fetch_rows)) as blocks:
-            for number, (group, vectors) in enumerate(zip(groups, blocks, strict=True)):
-                windows = corpus_windows(
-                    Articles(articles.article_id[group], articles.concepts[group]),
-                    self.sequences.context_len,
-                    self.sequences.stride,
-                    first_place=place,
-                    carried=len(carried),
-                    window_range=chosen,
+    def _batches(self, first_batch: int, snapshot: str | None) -> Generator[SequenceBatch]:
+        size, windows = self.options.batch_size, self.windows
+        first_position = first_batch * size
+        with readers(self._db, self.options.readers, snapshot) as connections:
+            articles = self._articles(connections[0])
+            order = self._order(articles)
+            if order.windows != windows:
+                raise changed()
+            rank, world_size = self.options.rank, self.options.world_size
+            blocks = order.mine(rank, world_size, first_position)
+            # Batches of the first and the last window of each block.
+            needed = np.maximum(blocks.first, first_position) // size
+            done = blocks.last // size
+            span = size + int((blocks.last - blocks.first).max(initial=0))
+            with self._source(connections, articles, order, blocks, _most(needed, done)) as source:
+                assembly = Assembly(
+                    source.vectors,
+                    articles,
+                    self._windowing,
+                    every=self.options.objective == "every",
+                    span=span,
                 )
-                joined = np.concatenate([carried, vectors])
-                place += max(len(joined) - self.sequences.context_len, 0)
-                carried = joined[-self.sequences.context_len :]
-                yield Block(joined, self._in_order(windows, number))
+                received = 0
+                in_use: dict[int, list[int]] = {}
+                for batch in range(first_batch, -(-windows // size)):
+                    while received < len(blocks) and needed[received] <= batch:
+                        assembly.add(
+                            blocks.pieces_of(received),
+                            source.receive(received),
+                            order.positions(blocks, received),
+                            first_position,
+                        )
+                        in_use.setdefault(int(done[received]), []).append(received)
+                        received += 1
+                    end = min((batch + 1) * size, windows)
+                    yield assembly.batch(batch * size, end, pin_memory=self.options.pin_memory)
+                    for block in in_use.pop(batch, []):
+                        source.release(block)
 
-    def _articles(self) -> Articles:
-        with self._db.connect() as connection:
-            rows = connection.execute(
-                query("sequences", "articles"),
-                {"sequence_set_id": self.sequences.sequence_set_id, "split": self.split},
-            ).all()
-        table = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
+    def _articles(self, connection: psycopg.Connection[Any]) -> Articles:
+        rows = connection.execute(
+            psycopg_sql("sequences", "articles"),
+            {"sequence_set_id": self.sequences.sequence_set_id, "split": self.split},
+        ).fetchall()
+        table = np.array(rows, dtype=np.int64).reshape(-1, 2)
         return Articles(table[:, 0], table[:, 1])
 
-    def _in_order(self, windows: Windows, block: int) -> Windows:
-        if not self.options.shuffle:
-            return windows
-        return windows.take(self._generator(1 + block).permutation(len(windows)))
-
-    def _generator(self, purpose: int) -> np.random.Generator:
-        return generator_for(
-            self._fingerprint,
-            *(self.options.seed, self.options.epoch, SPLITS.index(self.split), purpose),
+    def _order(self, articles: Articles) -> EpochOrder:
+        return EpochOrder(
+            self._pieces(articles),
+            shards=self.sequences.shards,
+            buffer_size=self.options.buffer_size,
+            draw=self._generator if self.options.shuffle else None,
         )
 
-    def _batch(self, parts: list[_Slice]) -> SequenceBatch:
-        context_len = self.sequences.context_len
-        gathered = [part.gather(context_len) for part in parts]
-        context, target, article_id, target_seq = (
-            torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
-            for arrays in zip(*gathered, strict=True)
+    def _pieces(self, articles: Articles) -> Pieces:
+        if self.sequences.scope == "article":
+            return article_pieces(articles, self._windowing)
+        before = SPLITS[: SPLITS.index(self.split)]
+        first = sum(self.sequences.window_count(split) for split in before)
+        window_range = first, first + self.sequences.window_count(self.split)
+        return corpus_pieces(articles, self._windowing, window_range)
+
+    def _generator(self, *purpose: int) -> np.random.Generator:
+        drawn_for = self.options.seed, self.options.epoch, SPLITS.index(self.split)
+        return generator_for(self._fingerprint, *drawn_for, *purpose)
+
+    @contextmanager
+    def _source(
+        self,
+        connections: list[psycopg.Connection[Any]],
+        articles: Articles,
+        order: EpochOrder,
+        blocks: Blocks,
+        in_use: int,
+    ) -> Iterator[Source]:
+        if not self.options.cache_bytes:
+            with self._streamed(connections, articles, blocks, in_use=in_use) as streamed:
+                yield streamed
+            return
+        if not self._held:
+            whole = order.mine(self.options.rank, self.options.world_size)
+            self._refuse_beyond_cache(int(whole.concepts.sum()) * DIMENSION * 4)
+            held = Cached.read(
+                connections[0],
+                articles,
+                whole,
+                fetch_rows=self.options.fetch_rows,
+                half=self.options.half,
+            )
+            self._held.append(held)
+        yield self._held[0].of(blocks)
+
+    @contextmanager
+    def _streamed(
+        self,
+        connections: list[psycopg.Connection[Any]],
+        articles: Articles,
+        blocks: Blocks,
+        *,
+        in_use: int,
+    ) -> Iterator[Streamed]:
+        streamed = Streamed(
+            connections,
+            articles,
+            blocks,
+            in_use=in_use,
+            fetch_rows=self.options.fetch_rows,
+            half=self.options.half,
         )
-        batch = SequenceBatch(
-            context=context,
-            mask=torch.ones(context.shape[:2], dtype=torch.bool),
-            target=target,
-            article_id=article_id,
-            target_seq=target_seq,
-        )
-        return batch.pin_memory() if self.options.pin_memory else batch
+        with closing(streamed):
+            yield streamed
+
+    def _refuse_beyond_cache(self, needed: int) -> None:
+        if needed > self.options.cache_bytes:
+            raise SequenceError(
+                f"--cache: the {self.split} split of sequence set '{self.sequences.name}' takes "
+                f"{needed / 1e6:,.0f} MB of memory a process, the cache may hold "
+                f"{self.options.cache_bytes / 1e6:,.0f} MB: give more, or leave the cache out"
+            )
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """Some windows of a block, in order."""
-
-    block: Block
-    start: int
-    end: int
-
-    def gather(self, context_len: int) -> tuple[NDArray[Any], ...]:
-        """Contexts, targets, article ids and target seqs."""
-        windows = self.block.windows.take(np.arange(self.start, self.end))
-        rows = windows.start[:, None] + np.arange(context_len)
-        return (
-            self.block.vectors[rows],
-            self.block.vectors[windows.start + context_len],
-            windows.article_id,
-            windows.target_seq,
-        )
-
-    def detached(self, context_len: int) -> _Slice:
-        """The same windows over a copy of just their vectors."""
-        windows = self.block.windows.take(np.arange(self.start, self.end))
-        rows = windows.start[:, None] + np.arange(context_len + 1)
-        start = np.arange(len(windows)) * (context_len + 1)
-        own = Windows(start, windows.article_id, windows.target_seq)
-        return _Slice(Block(self.block.vectors[rows.ravel()], own), 0, len(windows))
+def _most(first: Ints, last: Ints) -> int:
+    """How many of the ranges `first` to `last`, ends included, hold a number, at most."""
+    if not len(first):
+        return 0
+    starts, ends = np.sort(first), np.sort(last)
+    begun = np.searchsorted(starts, starts, side="right")
+    ended = np.searchsorted(ends, starts, side="left")
+    return int((begun - ended).max())

@@ -33,7 +33,7 @@ class TrainingOptions:
         buffer_size: concepts held in the shuffle buffers, all shards together.
         objective: `last`: windows of the sequence set, of which a model predicts what follows;
             `every`: sequences of an article, of which it predicts what follows each position.
-        sequence_len: concepts of a sequence at most, the last target included; `every` only.
+        sequence_len: concepts that a sequence reads, at most; `every` only.
     """
 
     epochs: int = 10

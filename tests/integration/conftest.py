@@ -29,6 +29,7 @@ def sequence_set(db: Database) -> Callable[..., SequenceSet]:
         seed: int = 0,
         max_concepts: int | None = None,
         allowed_leaks: int = 0,
+        shards: int = 16,
     ) -> SequenceSet:
         train, val, test = (Decimal(share) / 100 for share in split)
         spec = SequenceSpec(
@@ -41,6 +42,7 @@ def sequence_set(db: Database) -> Callable[..., SequenceSet]:
             scope=scope,
             max_concepts=max_concepts,
             allowed_leaks=allowed_leaks,
+            shards=shards,
         )
         return create(into, spec, freeze_it=freeze_it)
 

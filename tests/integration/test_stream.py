@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,14 +13,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import queries
+from lvmdb.db import patience, queries
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
-from lvmdb.errors import DatabaseError, SequenceError
-from lvmdb.sequences import reader, sets, stream
+from lvmdb.errors import ConnectionLostError, SequenceError
+from lvmdb.sequences import arena, reader, sets, sources, windows
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
@@ -208,7 +206,7 @@ def test_scope_corpus_is_the_seed_documents_loop(
 @pytest.fixture
 def made(corpus: Corpus, sequence_set: MakeSet) -> SequenceSet:
     corpus(LENGTHS)
-    return sequence_set(split=(100, 0, 0))
+    return sequence_set(split=(100, 0, 0), shards=4)
 
 
 def places(db: Database, made: SequenceSet, **values: Any) -> list[tuple[int, int]]:
@@ -237,10 +235,11 @@ def test_the_order_is_a_function_of_set_seed_and_epoch(db: Database, made: Seque
     assert places(db, made, fetch_rows=10_000) == order
     # Batches only cut the same sequence.
     assert places(db, made, batch_size=3) == order
+    assert places(db, made, readers=3) == order
     different = [
         places(db, made, epoch=1),
         places(db, made, seed=1),
-        places(db, made, buffer_size=40),
+        places(db, made, buffer_size=200),
         places(db, made, shuffle=False),
     ]
     assert all(other != order for other in different)
@@ -269,7 +268,7 @@ def test_the_same_content_elsewhere_comes_in_the_same_order(
     with fresh_database() as other:
         corpus([3, 3], into=other, dataset="earlier")
         corpus(LENGTHS, into=other)
-        copy = sequence_set(into=other, split=(100, 0, 0))
+        copy = sequence_set(into=other, split=(100, 0, 0), shards=4)
         there = SequenceStream(other, copy, "train", options(shuffle=True, buffer_size=20))
         assert [w[2:] for w in streamed(there)] == [w[2:] for w in streamed(here)]
         assert [w[:2] for w in streamed(there)] != [w[:2] for w in streamed(here)]
@@ -301,18 +300,20 @@ def test_a_set_that_is_gone_is_told(db: Database, made: SequenceSet) -> None:
 @pytest.mark.parametrize(
     "tampering",
     [
-        ("ORDER BY c.seq", "ORDER BY c.seq DESC"),
         ("c.article_id = listed.article_id", "c.article_id = listed.article_id AND c.seq > 0"),
         ("c.article_id = listed.article_id", "c.article_id = listed.article_id AND c.seq < 4"),
-        (") AS concept", ") AS concept ORDER BY listed.place DESC, concept.seq"),
-        (") AS concept", ") AS concept ORDER BY random()"),
-        (") AS concept", ") AS concept UNION ALL SELECT 'x'::bytea"),
+        ("c.article_id = listed.article_id", "c.article_id = listed.article_id AND c.seq <> 1"),
+        (") AS found", ") AS found ORDER BY listed.place DESC"),
+        (") AS found", ") AS found ORDER BY random()"),
+        (") AS found", ") AS found WHERE listed.place < 3"),
+        ("vector_send(c.concept_vec)", "halfvec_send(c.concept_vec::halfvec(768))"),
+        ("vector_send(c.concept_vec)", "vector_send(subvector(c.concept_vec, 1, 767))"),
     ],
 )
 def test_another_order_than_was_asked_for_is_an_error(
     db: Database, made: SequenceSet, monkeypatch: pytest.MonkeyPatch, tampering: tuple[str, str]
 ) -> None:
-    genuine = queries.psycopg_sql("sequences", "stream_concepts")
+    genuine = queries.psycopg_sql("sequences", "stream_spans")
     assert tampering[0] in genuine
     monkeypatch.setattr(reader, "psycopg_sql", lambda *_: genuine.replace(*tampering))
     with pytest.raises(SequenceError, match="other concepts, or in another order"):
@@ -337,16 +338,71 @@ def test_a_draft_cannot_be_streamed(db: Database, corpus: Corpus, sequence_set: 
         SequenceStream(db, sequence_set(freeze_it=False), "train", options())
 
 
-def test_a_server_that_goes_away_is_told(db: Database, made: SequenceSet, sql: Sql) -> None:
+KILL_ALL = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+@pytest.mark.parametrize("cache_bytes", [0, 10**9])
+def test_a_connection_that_is_lost_is_made_again(
+    db: Database, made: SequenceSet, sql: Sql, readers: int, cache_bytes: int
+) -> None:
+    read = SequenceStream(
+        db,
+        made,
+        "train",
+        options(
+            **{"batch_size": 2, "buffer_size": 2, "fetch_rows": 2, "shuffle": True},
+            readers=readers,
+            cache_bytes=cache_bytes,
+        ),
+    )
+    expected = streamed(read)
+    found = []
+    for number, batch in enumerate(read):
+        found += list(windows_of(batch))
+        if number in (1, 2, 20):
+            sql(KILL_ALL)
+    assert found == expected
+    assert leftovers() == []
+
+
+def test_what_changed_while_the_server_was_away_is_told(
+    db: Database, made: SequenceSet, sql: Sql
+) -> None:
     batches = iter(
         SequenceStream(db, made, "train", options(batch_size=1, buffer_size=1, fetch_rows=1))
     )
     next(batches)
     sql(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SET session_replication_role = replica; "
+        "UPDATE cpe_entry SET concept_vec = array_fill(0, '{768}')::vector - concept_vec "
+        "WHERE seq = 3"
     )
-    with pytest.raises(DatabaseError):
+    sql(KILL_ALL)
+    with pytest.raises(SequenceError, match="not what was frozen"):
+        list(batches)
+    assert leftovers() == []
+
+
+def test_a_server_that_stays_away_is_told(
+    db: Database, made: SequenceSet, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = iter(
+        SequenceStream(db, made, "train", options(batch_size=1, buffer_size=1, fetch_rows=1))
+    )
+    next(batches)
+    monkeypatch.setattr(patience, "PATIENCE", 0.3)
+
+    def refuse(**_: object) -> None:
+        raise ConnectionLostError("the database does not answer")
+
+    monkeypatch.setattr(db, "raw_connection", refuse)
+    with db.connect() as connection:
+        connection.exec_driver_sql(KILL_ALL)
+    with pytest.raises(ConnectionLostError, match="does not answer"):
         list(batches)
     assert leftovers() == []
 
@@ -367,7 +423,7 @@ def test_stopping_early_leaves_no_thread_and_no_connection(
         SequenceStream(db, made, "train", options(batch_size=2, buffer_size=2, fetch_rows=2))
     )
     next(batches)
-    assert sorted(leftovers()) == ["lvmdb-fetch", "lvmdb-stream"]
+    assert sorted(leftovers()) == ["lvmdb-read", "lvmdb-stream"]
     assert backends() == before + 1
     batches.close()  # type: ignore[attr-defined]
     assert leftovers() == []
@@ -398,30 +454,30 @@ def test_an_error_of_the_consumer_leaves_nothing_either(
 
 
 @pytest.mark.parametrize("scope", ["article", "corpus"])
-def test_at_most_three_blocks_are_held(
-    db: Database, corpus: Corpus, sequence_set: MakeSet, monkeypatch: pytest.MonkeyPatch, scope: str
+def test_memory_does_not_grow_with_the_corpus(
+    fresh_database: Fresh,
+    corpus: Corpus,
+    sequence_set: MakeSet,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str,
 ) -> None:
-    corpus([8] * 40)
-    made = sequence_set(split=(100, 0, 0), scope=scope)
-    alive: weakref.WeakSet[stream.Block] = weakref.WeakSet()
-    most = 0
+    held: list[int] = []
 
-    class Counted(stream.Block):
-        def __init__(self, vectors: NDArray[np.float32], windows: Any) -> None:
-            nonlocal most
-            super().__init__(vectors, windows)
-            if len(vectors) > 20:  # not the few rows that a batch takes on to the next block
-                alive.add(self)
-            most = max(most, len(alive))
+    class Counted(arena.Arena):
+        def __init__(self, slots: int, rows: int) -> None:
+            super().__init__(slots, rows)
+            held.append(slots * rows)
 
-    # Blocks are frozen values: sets of them go by identity.
-    Counted.__hash__ = object.__hash__  # type: ignore[method-assign]
-    Counted.__eq__ = object.__eq__  # type: ignore[method-assign]
-    monkeypatch.setattr(stream, "Block", Counted)
-    read = options(batch_size=7, buffer_size=24, shuffle=True)
-    batches = SequenceStream(db, made, "train", read)
-    assert sum(len(batch) for batch in batches) == made.window_count("train")
-    assert 2 <= most <= 3
+    monkeypatch.setattr(sources, "Arena", Counted)
+    monkeypatch.setattr(windows, "PIECE", 16)
+    read = options(batch_size=7, buffer_size=64, shuffle=True, readers=2)
+    for articles in (40, 160):
+        with fresh_database() as own:
+            corpus([8] * articles, into=own)
+            made = sequence_set(split=(100, 0, 0), scope=scope, shards=4, into=own)
+            batches = SequenceStream(own, made, "train", read)
+            assert sum(len(batch) for batch in batches) == made.window_count("train")
+    assert held[1] <= held[0] <= 12 * 64
 
 
 def test_batches_own_their_memory(db: Database, made: SequenceSet) -> None:

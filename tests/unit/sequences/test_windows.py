@@ -1,27 +1,32 @@
-"""Windows against counting them one by one."""
+"""Windows and the pieces they are read in, against counting them one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
+from lvmdb.sequences import windows as module
 from lvmdb.sequences.windows import (
     Articles,
-    Windows,
-    article_windows,
-    blocks_of_articles,
-    corpus_split_range,
-    corpus_windows,
-    generator_for,
-    windows_per_article,
+    Pieces,
+    Windowing,
+    article_pieces,
+    corpus_pieces,
+    grouped,
+    spans_of,
+    windows_of,
 )
 
-LENGTHS = st.lists(st.integers(0, 12), max_size=12)
+LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=12)
+RUN = st.lists(st.integers(1, 9), min_size=1, max_size=10)
 CONTEXT = st.integers(1, 6)
 STRIDE = st.integers(1, 4)
+PIECE = st.sampled_from([1, 2, 5, 256])
 
 
 def articles(lengths: Iterable[int]) -> Articles:
@@ -29,104 +34,124 @@ def articles(lengths: Iterable[int]) -> Articles:
     return Articles(100 + np.arange(len(counts)), counts)
 
 
-def listed(windows: Windows) -> list[tuple[int, int, int]]:
-    return list(
-        zip(
-            windows.start.tolist(),
-            windows.article_id.tolist(),
-            windows.target_seq.tolist(),
+def listed(whole: Articles, pieces: Pieces, windowing: Windowing) -> list[tuple[int, int, int]]:
+    """Article and seq of each window's (last) target, and the length of its context."""
+    found = windows_of(pieces, windowing)
+    number, seq = whole.locate(found.place + found.length)
+    ids = whole.article_id[number]
+    return list(zip(ids.tolist(), seq.tolist(), found.length.tolist(), strict=True))
+
+
+def owners(lengths: list[int]) -> list[tuple[int, int]]:
+    return [(100 + number, seq) for number, n in enumerate(lengths) for seq in range(n)]
+
+
+def asked_for(whole: Articles, pieces: Pieces) -> list[tuple[int, int]]:
+    spans = spans_of(pieces, whole)
+    found = [
+        (article, seq)
+        for article, first, last in zip(
+            spans.article_id.tolist(),
+            spans.first_seq.tolist(),
+            spans.last_seq.tolist(),
             strict=True,
         )
-    )
+        for seq in range(first, last + 1)
+    ]
+    assert spans.concepts.sum() == len(found)
+    return found
 
 
-@given(LENGTHS, CONTEXT, STRIDE)
-def test_windows_of_articles(lengths: list[int], context_len: int, stride: int) -> None:
-    expected = []
-    first = 0
-    for number, length in enumerate(lengths):
-        for target in range(context_len, length, stride):
-            expected.append((first + target - context_len, 100 + number, target))
-        first += length
-    windows = article_windows(articles(lengths), context_len, stride)
-    assert listed(windows) == expected
-    counts = windows_per_article(np.array(lengths, dtype=np.int64), context_len, stride)
-    assert counts.sum() == len(expected)
-    assert counts.tolist() == [len(range(context_len, n, stride)) for n in lengths]
+@given(LENGTHS, CONTEXT, STRIDE, PIECE)
+def test_windows_of_articles(lengths: list[int], context_len: int, stride: int, size: int) -> None:
+    windowing = Windowing.last(context_len, stride)
+    whole = articles(lengths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", size)
+        pieces = article_pieces(whole, windowing)
+    assert listed(whole, pieces, windowing) == [
+        (100 + number, target, context_len)
+        for number, length in enumerate(lengths)
+        for target in range(context_len, length, stride)
+    ]
+    counted = windowing.count(whole.concepts).tolist()
+    assert counted == [len(range(context_len, n, stride)) for n in lengths]
 
 
-@given(LENGTHS, st.integers(1, 20))
-def test_blocks_hold_every_article_once_and_in_order(counts: list[int], buffer_size: int) -> None:
-    groups = blocks_of_articles(np.array(counts, dtype=np.int64), buffer_size)
-    assert [i for g in groups for i in range(g.start, g.stop)] == list(range(len(counts)))
-    for group in groups:
-        held = counts[group]
-        assert sum(held[:-1]) < buffer_size
-    for group in groups[:-1]:
-        assert sum(counts[group]) >= buffer_size
+@given(LENGTHS, st.integers(2, 5), PIECE)
+def test_sequences_of_articles(lengths: list[int], sequence_len: int, size: int) -> None:
+    """Every concept of an article but the first is a target exactly once, whatever the length."""
+    windowing = Windowing.every(sequence_len)
+    whole = articles(lengths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", size)
+        pieces = article_pieces(whole, windowing)
+    targets = [
+        (article, seq)
+        for article, last, length in listed(whole, pieces, windowing)
+        for seq in range(last - length + 1, last + 1)
+    ]
+    assert targets == [
+        (100 + number, seq) for number, n in enumerate(lengths) for seq in range(1, n)
+    ]
+    assert all(1 <= n <= sequence_len for _, _, n in listed(whole, pieces, windowing))
 
 
-@given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=10),
-    CONTEXT,
-    STRIDE,
-    st.integers(1, 12),
-    st.data(),
-)
+@given(RUN, CONTEXT, STRIDE, PIECE, st.data())
 def test_windows_across_articles(
-    lengths: list[int], context_len: int, stride: int, buffer_size: int, data: st.DataObject
+    lengths: list[int], context_len: int, stride: int, size: int, data: st.DataObject
 ) -> None:
-    """Read in blocks that carry `context_len` rows over, as the stream does."""
-    owner = [(100 + number, seq) for number, n in enumerate(lengths) for seq in range(n)]
+    owner = owners(lengths)
     targets = list(range(context_len, len(owner), stride))
     low = data.draw(st.integers(0, len(targets)))
     high = data.draw(st.integers(low, len(targets)))
-    expected = [(t - context_len, *owner[t]) for t in targets[low:high]]
-
+    windowing = Windowing.last(context_len, stride)
     whole = articles(lengths)
-    found = []
-    place = carried = 0
-    for group in blocks_of_articles(whole.concepts, buffer_size):
-        members = Articles(whole.article_id[group], whole.concepts[group])
-        windows = corpus_windows(
-            members,
-            context_len,
-            stride,
-            first_place=place,
-            carried=carried,
-            window_range=(low, high),
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", size)
+        pieces = corpus_pieces(whole, windowing, (low, high))
+    expected = [(*owner[target], context_len) for target in targets[low:high]]
+    assert listed(whole, pieces, windowing) == expected
+
+
+@given(RUN, CONTEXT, STRIDE, PIECE, st.booleans())
+def test_a_piece_asks_for_the_concepts_of_its_windows(
+    lengths: list[int], context_len: int, stride: int, size: int, across: bool
+) -> None:
+    windowing = Windowing.last(context_len, stride)
+    whole = articles(lengths)
+    count = int(windowing.count(whole.concepts.sum(keepdims=True))[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PIECE", size)
+        pieces = (
+            corpus_pieces(whole, windowing, (0, count))
+            if across
+            else article_pieces(whole, windowing)
         )
-        rows = carried + int(members.concepts.sum())
-        assert ((windows.start >= 0) & (windows.start + context_len < rows)).all()
-        found += [(place + start, *rest) for start, *rest in listed(windows)]
-        place += max(rows - context_len, 0)
-        carried = min(rows, context_len)
-    assert found == expected
+    owner = owners(lengths)
+    for number in range(len(pieces)):
+        one = pieces.take(np.array([number]))
+        found = windows_of(one, windowing)
+        place = int(one.place[0])
+        assert asked_for(whole, one) == owner[place : place + int(one.concepts[0])]
+        assert found.place[0] == place
+        assert found.place[-1] + found.length[-1] == place + one.concepts[0] - 1
+        assert one.concepts[0] <= max(size, stride) + context_len + 1
+        if not across:
+            assert len({article for article, _ in asked_for(whole, one)}) == 1
 
 
-@given(st.lists(st.integers(0, 50), min_size=3, max_size=3))
-def test_splits_of_a_corpus_follow_each_other(counts: list[int]) -> None:
-    ranges = [corpus_split_range(counts, split) for split in range(3)]
-    assert [high - low for low, high in ranges] == counts
-    assert [ranges[0][0], ranges[1][0], ranges[2][0]] == [0, ranges[0][1], ranges[1][1]]
+def test_an_article_of_ordinary_length_is_one_piece() -> None:
+    assert len(article_pieces(articles([5, 250, 6]), Windowing.last(5, 1))) == 2
+    assert len(article_pieces(articles([400]), Windowing.last(5, 1))) == 2
 
 
-@settings(max_examples=30)
-@given(st.binary(min_size=32, max_size=32), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4))
-def test_a_generator_depends_on_data_and_numbers_alone(key: bytes, numbers: list[int]) -> None:
-    def draw(key: bytes, *numbers: int) -> list[int]:
-        drawn: list[int] = generator_for(key, *numbers).integers(0, 2**62, 4).tolist()
-        return drawn
-
-    assert draw(key, *numbers) == draw(key, *numbers)
-    assert draw(key, *numbers, 1) != draw(key, *numbers, 2)
-    assert draw(bytes([key[0] ^ 1]) + key[1:], *numbers) != draw(key, *numbers)
-
-
-def test_taking_and_permuting_keeps_rows_together() -> None:
-    windows = article_windows(articles([5, 4]), 2, 1)
-    order = np.array([4, 0, 2])
-    assert listed(windows.take(order)) == [listed(windows)[i] for i in order]
-    permuted = articles(range(9)).permuted(np.random.default_rng(0))
-    assert sorted(permuted.article_id) == list(range(100, 109))
-    assert (permuted.article_id - 100 == permuted.concepts).all()
+@given(st.lists(st.integers(0, 12), max_size=12), st.integers(1, 20))
+def test_groups_hold_every_item_once_and_in_order(sizes: list[int], least: int) -> None:
+    borders = grouped(np.array(sizes, dtype=np.int64), least).tolist()
+    assert borders[0] == 0
+    assert borders[-1] == len(sizes)
+    groups = [sizes[a:b] for a, b in pairwise(borders)]
+    assert [size for group in groups for size in group] == sizes
+    assert all(sum(group[:-1]) < least for group in groups)
+    assert all(sum(group) >= least for group in groups[:-1])
