@@ -212,7 +212,7 @@ JOIN cpe_entry o ON o.article_id = n.other_article_id AND o.seq = n.other_seq;
 
 -- name: list_sets
 -- All sequence sets with their counts.
-SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, seed, articles,
+SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, seed, shards, articles,
        concepts, train_windows, val_windows, test_windows, leaks, allowed_leaks, frozen_at,
        encode(substring(fingerprint FOR 8), 'hex') AS fingerprint
 FROM sequence_set

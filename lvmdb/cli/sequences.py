@@ -57,6 +57,13 @@ def sequences() -> None:
     help="corpus lets windows cross articles: only to reproduce old numbers.",
 )
 @click.option("--max-concepts", type=int, metavar="N", help="A seeded sample of whole articles.")
+@click.option(
+    "--shards",
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Virtual shards, a power of two: the most processes that can train on it together.",
+)
 @leaks_option
 @click.option("--draft", is_flag=True, help="Do not freeze yet.")
 @pass_app
@@ -70,6 +77,7 @@ def create(
     seed: int,
     scope: str,
     max_concepts: int | None,
+    shards: int,
     allow_leaks: int | None,
     draft: bool,
 ) -> None:
@@ -94,6 +102,7 @@ def create(
         seed=seed,
         scope=scope,
         max_concepts=max_concepts,
+        shards=shards,
         allowed_leaks=allow_leaks or 0,
     )
     _describe(sets.create(app.database, spec, freeze_it=not draft, progress=app.progress))

@@ -33,6 +33,7 @@ from lvmdb.sequences.reader import FETCH_ROWS, changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.sources import Cached, Source, Streamed, readers
 from lvmdb.sequences.windows import (
+    CONCEPTS,
     Articles,
     Ints,
     Pieces,
@@ -181,13 +182,14 @@ class SequenceStream:
                 snapshot = None
 
     def vectors(self) -> Generator[NDArray[np.float32]]:
-        """The concepts `(rows, 768)` of the split, in corpus order, without making windows.
+        """The concepts `(rows, 768)` of the split's articles, in corpus order, each one once.
 
         An array is used again after the next step.
         """
         with readers(self._db, self.options.readers, self.options.snapshot) as connections:
             articles = self._articles(connections[0])
-            blocks = self._order(articles).mine(0, 1)
+            order = self._order(article_pieces(articles, CONCEPTS), shuffle=False)
+            blocks = order.mine(0, 1)
             with self._streamed(connections, articles, blocks, in_use=1) as source:
                 for block in range(len(blocks)):
                     row = int(source.receive(block)[0])
@@ -199,7 +201,7 @@ class SequenceStream:
         first_position = first_batch * size
         with readers(self._db, self.options.readers, snapshot) as connections:
             articles = self._articles(connections[0])
-            order = self._order(articles)
+            order = self._order(self._pieces(articles), shuffle=self.options.shuffle)
             if order.windows != windows:
                 raise changed()
             rank, world_size = self.options.rank, self.options.world_size
@@ -241,12 +243,12 @@ class SequenceStream:
         table = np.array(rows, dtype=np.int64).reshape(-1, 2)
         return Articles(table[:, 0], table[:, 1])
 
-    def _order(self, articles: Articles) -> EpochOrder:
+    def _order(self, pieces: Pieces, *, shuffle: bool) -> EpochOrder:
         return EpochOrder(
-            self._pieces(articles),
+            pieces,
             shards=self.sequences.shards,
             buffer_size=self.options.buffer_size,
-            draw=self._generator if self.options.shuffle else None,
+            draw=self._generator if shuffle else None,
         )
 
     def _pieces(self, articles: Articles) -> Pieces:

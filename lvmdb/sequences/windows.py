@@ -76,6 +76,10 @@ class Windowing:
         return (np.maximum(concepts - self.lead, 0) + self.step - 1) // self.step
 
 
+CONCEPTS = Windowing(lead=0, step=1, longest=0)
+"""Each concept by itself."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """Windows, in the order of their places.

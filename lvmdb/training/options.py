@@ -34,6 +34,7 @@ class TrainingOptions:
         objective: `last`: windows of the sequence set, of which a model predicts what follows;
             `every`: sequences of an article, of which it predicts what follows each position.
         sequence_len: concepts that a sequence reads, at most; `every` only.
+        half: read the training vectors rounded to half precision, which halves what is sent.
     """
 
     epochs: int = 10
@@ -47,6 +48,7 @@ class TrainingOptions:
     buffer_size: int = 4096
     objective: Literal["last", "every"] = "last"
     sequence_len: int = 64
+    half: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "buffer_size"):

@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import patience, queries
+from lvmdb.db import native, patience, queries, snapshots
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
-from lvmdb.errors import ConnectionLostError, SequenceError
+from lvmdb.errors import ConnectionLostError, DatabaseError, SequenceError, UsageError
 from lvmdb.sequences import arena, reader, sets, sources, windows
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
@@ -274,6 +275,216 @@ def test_the_same_content_elsewhere_comes_in_the_same_order(
         assert [w[:2] for w in streamed(there)] != [w[:2] for w in streamed(here)]
 
 
+# Ranks, readers, positions
+
+
+def rows_of(batches: Iterator[SequenceBatch] | SequenceStream) -> list[list[Window]]:
+    """The windows of each batch, in an order that does not depend on who read them."""
+    return [sorted(windows_of(batch)) for batch in batches]
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_world_with_any_readers_from_any_batch_reads_the_same_global_batches(
+    fresh_database: Fresh, corpus: Corpus, sequence_set: MakeSet, data: st.DataObject
+) -> None:
+    draw = data.draw
+    with fresh_database() as own:
+        corpus(draw(st.lists(st.integers(3, 30), min_size=1, max_size=9)), into=own)
+        made = sequence_set(
+            into=own,
+            split=(100, 0, 0),
+            shards=draw(st.sampled_from([4, 8])),
+            scope=draw(st.sampled_from(["article", "corpus"])),
+        )
+        values = {
+            "batch_size": draw(st.integers(1, 20)),
+            "buffer_size": draw(st.integers(1, 60)),
+            "shuffle": draw(st.booleans()),
+            "epoch": 1,
+        }
+        alone = rows_of(SequenceStream(own, made, "train", options(**values)))
+        assert len(alone) == len(SequenceStream(own, made, "train", options(**values)))
+        first = draw(st.integers(0, len(alone)))
+        for world in (1, 2, 4):
+            parts = [
+                rows_of(
+                    SequenceStream(
+                        own,
+                        made,
+                        "train",
+                        options(
+                            **values,
+                            rank=rank,
+                            world_size=world,
+                            readers=draw(st.integers(1, 3)),
+                            fetch_rows=draw(st.integers(1, 50)),
+                            cache_bytes=draw(st.sampled_from([0, 10**9])),
+                        ),
+                    ).at(1, first)
+                )
+                for rank in range(world)
+            ]
+            together = [sorted(chain.from_iterable(part)) for part in zip(*parts, strict=True)]
+            assert together == alone[first:]
+
+
+def test_more_processes_than_shards_are_refused(
+    db: Database, corpus: Corpus, sequence_set: MakeSet
+) -> None:
+    corpus([9, 9])
+    few = sequence_set(split=(100, 0, 0), shards=2)
+    with pytest.raises(SequenceError, match="has 2 shards, too few for 3 processes"):
+        SequenceStream(db, few, "train", options(world_size=3))
+
+
+@pytest.mark.parametrize("shards", [0, 3, 2048])
+def test_shards_are_a_power_of_two(corpus: Corpus, sequence_set: MakeSet, shards: int) -> None:
+    corpus([9, 9])
+    with pytest.raises(UsageError, match="--shards is a power of two between 1 and 1024"):
+        sequence_set(shards=shards)
+
+
+# Sequences
+
+
+@pytest.mark.parametrize("sequence_len", [2, 5, 64])
+def test_the_objective_every_reads_each_article_whole(
+    db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql, sequence_len: int
+) -> None:
+    articles = corpus(LENGTHS)
+    made = sequence_set(split=(100, 0, 0), shards=4)
+    ids: dict[str, int] = dict(sql("SELECT source_key, article_id FROM article"))
+    vectors = {ids[article.source_key]: article.vectors for article in articles}
+    read = SequenceStream(
+        db,
+        made,
+        "train",
+        options(
+            **{"objective": "every", "sequence_len": sequence_len, "batch_size": 3},
+            **{"shuffle": True, "buffer_size": 40},
+        ),
+    )
+    batches = list(read)
+    assert len(batches) == len(read)
+    assert sum(map(len, batches)) == read.windows
+    seen = []
+    for batch in batches:
+        lengths = batch.mask.sum(1)
+        longest = int(lengths.max())
+        assert batch.context.shape == batch.target.shape == (len(batch), longest, 768)
+        assert longest <= sequence_len
+        assert batch.targets == int(lengths.sum())
+        for k, length in enumerate(lengths.tolist()):
+            article, last = int(batch.article_id[k]), int(batch.target_seq[k])
+            first = last - length
+            whole = torch.from_numpy(vectors[article])
+            assert batch.mask[k].tolist() == [False] * (longest - length) + [True] * length
+            assert torch.equal(batch.context[k, longest - length :], whole[first:last])
+            assert torch.equal(batch.target[k, longest - length :], whole[first + 1 : last + 1])
+            assert not batch.context[k, : longest - length].any()
+            assert not batch.target[k, : longest - length].any()
+            seen += [(article, seq) for seq in range(first + 1, last + 1)]
+    assert sorted(seen) == sorted(
+        (article, seq) for article, whole in vectors.items() for seq in range(1, len(whole))
+    )
+
+
+def test_sequences_do_not_run_across_articles(
+    db: Database, corpus: Corpus, sequence_set: MakeSet
+) -> None:
+    corpus(LENGTHS)
+    made = sequence_set(split=(100, 0, 0), scope="corpus")
+    with pytest.raises(SequenceError, match="--scope article"):
+        SequenceStream(db, made, "train", options(objective="every"))
+
+
+# How vectors travel
+
+
+def test_vectors_are_the_same_without_the_native_form(
+    db: Database, made: SequenceSet, sql: Sql
+) -> None:
+    read = SequenceStream(db, made, "train", options(shuffle=True))
+    with db.raw_connection() as connection:
+        assert native.allowed(connection)
+    expected = streamed(read)
+    sql("ALTER EXTENSION vector DROP CAST (vector AS bytea); DROP CAST (vector AS bytea)")
+    with db.raw_connection() as connection:
+        assert not native.allowed(connection)
+    assert streamed(read) == expected
+    with db.begin() as writing:
+        native.allow(writing)
+        native.allow(writing)
+    with db.raw_connection() as connection:
+        assert native.allowed(connection)
+
+
+def test_a_user_who_may_not_create_the_native_form_does_without(
+    db: Database, made: SequenceSet, sql: Sql
+) -> None:
+    sql("ALTER EXTENSION vector DROP CAST (vector AS bytea); DROP CAST (vector AS bytea)")
+    with db.begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE ordinary_reader")
+        connection.exec_driver_sql("SET LOCAL ROLE ordinary_reader")
+        native.allow(connection)
+        connection.exec_driver_sql("RESET ROLE")
+        connection.exec_driver_sql("DROP ROLE ordinary_reader")
+    with db.raw_connection() as raw:
+        assert not native.allowed(raw)
+
+
+def test_half_precision_rounds_and_nothing_else(db: Database, made: SequenceSet) -> None:
+    exact = list(SequenceStream(db, made, "train", options(shuffle=True)))
+    half = list(SequenceStream(db, made, "train", options(shuffle=True, half=True)))
+    for one, other in zip(exact, half, strict=True):
+        assert torch.equal(one.context.half().float(), other.context)
+        assert torch.equal(one.target.half().float(), other.target)
+        assert torch.equal(one.target_seq, other.target_seq)
+
+
+def test_the_concepts_alone_come_in_corpus_order(
+    db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql
+) -> None:
+    corpus([7, 300, 12, 6, 1, 2])
+    made = sequence_set(split=(100, 0, 0))
+    expected = sql(
+        "SELECT vector_send(c.concept_vec) FROM sequence_article sa JOIN cpe_entry c "
+        "USING (article_id) ORDER BY sa.position, c.seq"
+    )
+    for count in (1, 3):
+        read = SequenceStream(db, made, "train", options(readers=count, buffer_size=16))
+        found = np.concatenate([rows.copy() for rows in read.vectors()])
+        assert found.tobytes() == parsed_vectors([v for (v,) in expected], 768).tobytes()
+
+
+# The cache
+
+
+def test_the_cache_reads_once(
+    db: Database, made: SequenceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = SequenceStream(db, made, "train", options(shuffle=True, buffer_size=20))
+    cached = SequenceStream(
+        db, made, "train", options(shuffle=True, buffer_size=20, cache_bytes=10**7)
+    )
+    assert streamed(cached.at(0)) == streamed(plain.at(0))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("read again")
+
+    expected = streamed(plain.at(3, 1))
+    monkeypatch.setattr(sources, "read_spans", refuse)
+    assert streamed(cached.at(3, 1)) == expected
+
+
+def test_a_cache_that_is_too_small_is_told(db: Database, made: SequenceSet) -> None:
+    read = SequenceStream(db, made, "train", options(shuffle=True, cache_bytes=1000))
+    with pytest.raises(SequenceError, match="--cache: the train split of sequence set 's' takes"):
+        list(read)
+    assert leftovers() == []
+
+
 # The snapshot, and what is refused
 
 
@@ -288,6 +499,21 @@ def test_what_is_written_meanwhile_is_not_seen(
     sets.remove(db, "s")
     sql("UPDATE cpe_entry SET concept_vec = array_fill(0, '{768}')::vector - concept_vec")
     assert found + streamed(batches) == expected
+
+
+def test_all_readers_see_the_state_that_was_exported(
+    db: Database, made: SequenceSet, corpus: Corpus, sql: Sql
+) -> None:
+    read = SequenceStream(db, made, "train", options(shuffle=True, readers=3))
+    expected = streamed(read)
+    with snapshots.reading(db) as exporter:
+        shared = snapshots.export(exporter)
+        corpus([6, 6, 6], first=50)
+        sets.remove(db, "s")
+        sql("UPDATE cpe_entry SET concept_vec = array_fill(0, '{768}')::vector - concept_vec")
+        assert streamed(read.at(0, snapshot=shared)) == expected
+    with pytest.raises(DatabaseError, match="snapshot"):
+        streamed(read.at(0, snapshot=shared))
 
 
 def test_a_set_that_is_gone_is_told(db: Database, made: SequenceSet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_blocks_are_filled_ahead_and_used_in_order(slots: int, readers: int) -> 
     chance = random.Random(0)
     for block in range(blocks):
         with told:
-            assert told.wait_for(lambda block=block: block in filled, timeout=30)
+            assert told.wait_for(partial(filled.__contains__, block), timeout=30)
             assert len(filled) - block + len(in_use) <= slots
         row = filled[block]
         assert (arena.vectors[row : row + 2] == block).all()
