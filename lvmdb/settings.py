@@ -80,6 +80,19 @@ def thread_counts() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
+def process_place() -> tuple[int, int, int]:
+    """Rank, number of processes and rank on this machine, as `torchrun` says; alone `(0, 1, 0)`."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    # Cluster software sets some of them for purposes of its own; torchrun sets them all.
+    if not all(os.environ.get(name) for name in names):
+        return 0, 1, 0
+    try:
+        rank, size, local_rank = (int(os.environ[name]) for name in names[:3])
+    except ValueError as error:
+        raise SettingsError(f"RANK, WORLD_SIZE and LOCAL_RANK are numbers: {error}") from error
+    return rank, size, local_rank
+
+
 def _default_home() -> Path:
     # Root's home is closed to the user that the embedded server then runs as.
     if hasattr(os, "geteuid") and os.geteuid() == 0:

@@ -23,7 +23,9 @@ UPDATE experiment_run
 SET status = 'running', started_at = coalesce(started_at, now()), finished_at = NULL,
     heartbeat_at = now(), error = NULL, traceback = NULL, worker = :worker, device = :device,
     kernel = :kernel, parameter_count = :parameter_count, code_version = :code_version,
-    code_dirty = :code_dirty, environment = CAST(:environment AS jsonb)
+    code_dirty = :code_dirty, environment = CAST(:environment AS jsonb),
+    seen_fingerprint = :seen_fingerprint,
+    stamps = stamps || ARRAY(SELECT s FROM unnest(:stamps ::text[]) s WHERE s <> ALL (stamps))
 WHERE run_id = :run_id;
 
 -- name: finish
@@ -34,14 +36,15 @@ SET status = 'succeeded', finished_at = now(), heartbeat_at = now(),
 WHERE run_id = :run_id;
 
 -- name: fail
--- A run ends badly, and leaves the reason.
+-- A run ends badly, and leaves the reason; not if another worker has it by now.
 UPDATE experiment_run
 SET status = 'failed', finished_at = now(), error = :error, traceback = :traceback
-WHERE run_id = :run_id;
+WHERE run_id = :run_id AND status NOT IN ('succeeded', 'cancelled')
+  AND worker IS NOT DISTINCT FROM coalesce(CAST(:worker AS text), worker);
 
 -- name: forget_metrics_after
--- Metrics of an epoch that was not finished, before it is trained again.
-DELETE FROM run_metric WHERE run_id = :run_id AND epoch > :epoch;
+-- Metrics of steps after the last checkpoint, before they are taken again.
+DELETE FROM run_metric WHERE run_id = :run_id AND step > :step;
 
 -- name: write_metric
 -- One number that training measured.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from lvmdb.cli.app import App, Command, pass_app
@@ -15,20 +17,75 @@ device_option = click.option(
 )
 
 
+def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
+    """The number of bytes in a size such as `500MB`; units are powers of a thousand."""
+    from lvmdb.training.reading import BYTES
+
+    if value is None:
+        return 0
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT]B)", value.strip().upper())
+    size = round(float(found[1]) * BYTES[found[2]]) if found else 0
+    if not size:
+        raise click.BadParameter(
+            f"'{value}' is not a size such as 2GB or 500MB.", context, parameter
+        )
+    return size
+
+
 @click.command(cls=Command)
 @click.option("--run-id", required=True, type=int, metavar="N", help="See 'lvmdb runs create'.")
 @device_option
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="Where to go on is also saved within an epoch, so often; 0 is after every batch.",
+)
+@click.option(
+    "--readers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Connections that read, in each process.",
+)
+@click.option(
+    "--cache",
+    callback=_bytes,
+    metavar="SIZE",
+    help="Hold each process's training data in memory, if it takes no more than that, as in 2GB; "
+    "the run is stamped with it.",
+)
 @pass_app
-def train(app: App, run_id: int, device: str) -> None:
+def train(
+    app: App, run_id: int, device: str, checkpoint_every: float, readers: int, cache: int
+) -> None:
     """Train what the run's row says; after any interruption the same command goes on.
 
+    Started by torchrun, its processes train the run together: see docs/distributed.md.
+
     \b
-    Example:
+    Examples:
       lvmdb train --run-id 7
+      torchrun --nproc-per-node 2 -m lvmdb train --run-id 7
     """
+    from lvmdb.training.distributed import joined
+    from lvmdb.training.reading import Reading
     from lvmdb.training.train import train as run_training
 
-    outcome = run_training(app.database, run_id, device=device, progress=app.progress)
+    with joined() as world:
+        outcome = run_training(
+            app.database,
+            run_id,
+            device=device,
+            reading=Reading(checkpoint_every, readers, cache),
+            world=world,
+            progress=app.progress,
+        )
+    if not world.leads:
+        return
     if not outcome.trained:
         click.echo(f"run {run_id} has succeeded already: 'lvmdb evaluate --run-id {run_id}'")
     elif outcome.best_loss is None:

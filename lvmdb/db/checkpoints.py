@@ -25,10 +25,11 @@ class Checkpoint:
     Attributes:
         kind: `best` on validation, or `last`: where to go on.
         epoch: number of epochs done.
-        step: number of batches done.
+        step: number of global batches done in all.
         architecture, config: what to build before the weights are loaded.
         progress: the training loop's own state.
         data: safetensors bytes.
+        batch: number of global batches done of the epoch after those that were done.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     progress: Mapping[str, Any]
     data: bytes
+    batch: int = 0
 
     @property
     def sha256(self) -> bytes:
@@ -56,6 +58,7 @@ def save(connection: Connection, run_id: int, saved: Checkpoint) -> None:
             run_id=run_id,
             kind=saved.kind,
             epoch=saved.epoch,
+            batch=saved.batch,
             step=saved.step,
             architecture=saved.architecture,
             config=dict(saved.config),
@@ -98,6 +101,7 @@ def load(connection: Connection, run_id: int, kind: str) -> Checkpoint | None:
     found = Checkpoint(
         kind=kind,
         epoch=row["epoch"],
+        batch=row["batch"],
         step=row["step"],
         architecture=row["architecture"],
         config=row["config"],

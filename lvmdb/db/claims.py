@@ -10,18 +10,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, select
 
-from lvmdb.db.engine import Database
+from lvmdb.db.engine import Database, translated_errors
+from lvmdb.db.patience import patiently
 from lvmdb.db.queries import psycopg_sql, query
 from lvmdb.db.schema.runs import experiment_run
-from lvmdb.errors import LvmdbError, RunError
+from lvmdb.errors import ConnectionLostError, LvmdbError, RunError
+from lvmdb.progress import SILENT, Progress
 
 LOCK_CLASS = 0x6C766D
 """First key of the advisory locks of runs ("lvm" in ASCII); the second is the run's id."""
@@ -33,28 +34,110 @@ CLAIM_PATIENCE = 5.0
 """Seconds to wait for the session of a process that was just killed to end."""
 
 
-@dataclass(frozen=True)
 class Claim:
-    """A run that this process has to itself, while the session `pid` of the server lives."""
+    """A run that this process has to itself: a lock that one session of the server holds.
 
-    run_id: int
-    pid: int
+    A server that goes away ends the session. The lock is taken again when it is back, unless
+    another process had the run in between.
 
-    def check(self, connection: Connection) -> None:
-        """Refuse to write for a run that another process may have by now.
+    Attributes:
+        run_id: of the run.
+        pid: of the session, at the server.
+    """
+
+    def __init__(self, db: Database, run_id: int) -> None:
+        """Take the run.
 
         Raises:
-            RunError: the session that had claimed the run has ended.
+            RunError: another process has it.
         """
+        self.run_id = run_id
+        self._db = db
+        self._taking = threading.Lock()
+        self._take()
+        # What the row says of who runs it, until `started` says that it is this process.
+        self._found: tuple[str, str | None] | None = self._row()
+
+    def started(self) -> None:
+        """From now on the row names this process; any other means that the run was lost."""
+        self._found = None
+
+    def keep(self) -> None:
+        """Send a heartbeat; where the session has ended, take the run again.
+
+        Raises:
+            ConnectionLostError: the server is away.
+            RunError: another process has the run, or had it in the meantime.
+        """
+        with self._taking:
+            try:
+                with translated_errors():
+                    self._session.execute(psycopg_sql("runs", "heartbeat"), {"run_id": self.run_id})
+            except ConnectionLostError:
+                self._session.close()
+                self._take()
+                self._check_nobody_had_it()
+
+    def write(self, action: Callable[[Connection], object], progress: Progress = SILENT) -> None:
+        """Do `action` in one transaction, while the run is this process's; outlive a restart.
+
+        Args:
+            action: writes; it may have to run again, in a new transaction.
+            progress: told when the server is waited for.
+
+        Raises:
+            ConnectionLostError: the server stayed away.
+            RunError: another process has the run, or had it in the meantime.
+        """
+
+        def once() -> None:
+            self.keep()
+            with self._db.begin() as connection:
+                self._check(connection)
+                action(connection)
+
+        patiently(once, progress)
+
+    def close(self) -> None:
+        """Give the run back."""
+        self._session.close()
+
+    def _take(self) -> None:
+        session = self._db.raw_connection(autocommit=True)
+        try:
+            lock(self._db, session, self.run_id)
+        except BaseException:
+            session.close()
+            raise
+        self._session, self.pid = session, session.info.backend_pid
+
+    def _row(self) -> tuple[str, str | None] | None:
+        columns = experiment_run.c
+        with self._db.connect() as connection:
+            row = connection.execute(
+                select(columns.status, columns.worker).where(columns.run_id == self.run_id)
+            ).one_or_none()
+        return None if row is None else (row.status, row.worker)
+
+    def _check_nobody_had_it(self) -> None:
+        row = self._row()
+        # `succeeded` if the server went away before it could say that it had written so.
+        ours = [(status, worker_name()) for status in ("running", "succeeded")]
+        if row not in [*ours, self._found] or row is None:
+            self._session.close()
+            had = "it is gone" if row is None else f"it is {row[0]}, last run by {row[1]}"
+            raise RunError(
+                f"run {self.run_id} is no longer this process's: the server ended its session, "
+                f"and {had}; 'lvmdb train --run-id {self.run_id}' goes on from the last checkpoint"
+            )
+
+    def _check(self, connection: Connection) -> None:
         held = connection.execute(
             query("runs", "still_claimed"),
             {"pid": self.pid, "lock_class": LOCK_CLASS, "run_id": self.run_id},
         ).scalar_one()
         if not held:
-            raise RunError(
-                f"run {self.run_id} is no longer this process's: the server ended its session; "
-                f"'lvmdb train --run-id {self.run_id}' goes on from the last checkpoint"
-            )
+            raise ConnectionLostError(f"the session that had run {self.run_id} has ended")
 
 
 @contextmanager
@@ -66,32 +149,46 @@ def claim(db: Database, run_id: int) -> Iterator[Claim]:
     Raises:
         RunError: another process has the run.
     """
-    with closing(db.raw_connection(autocommit=True)) as connection:
-        lock(db, connection, run_id)
+    with closing(Claim(db, run_id)) as claimed:
         stop = threading.Event()
         beating = threading.Thread(
-            target=_beat, args=(connection, run_id, stop), name="lvmdb-heartbeat", daemon=True
+            target=_beat, args=(claimed, stop), name="lvmdb-heartbeat", daemon=True
         )
         beating.start()
         try:
-            yield Claim(run_id, connection.info.backend_pid)
+            yield claimed
         finally:
             stop.set()
             beating.join()
 
 
 @contextmanager
-def failure_recorded(db: Database, run_id: int) -> Iterator[None]:
+def failure_recorded(
+    db: Database,
+    run_id: int,
+    *,
+    worker: str | None = None,
+    reports: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
     """Write an error in the block to the run as its failure, and raise it again.
 
     Ctrl-C is one, and so is SIGTERM, with which supervisors and containers stop a program.
+
+    Args:
+        db: the database.
+        run_id: of the run.
+        worker: what the row must still name, or another process has the run; None for any.
+        reports: asked on an error: whether this process is the one that records it.
     """
-    try:
-        with _termination_raised():
+    with _at_termination(lambda number, _: sys.exit(128 + number)):
+        try:
             yield
-    except BaseException as error:
-        _record_failure(db, run_id, error)
-        raise
+        except BaseException as error:
+            # Who stops a group of processes may well ask twice.
+            with _at_termination(signal.SIG_IGN):
+                if reports():
+                    _record_failure(db, run_id, error, worker)
+            raise
 
 
 def worker_name() -> str:
@@ -120,31 +217,32 @@ def lock(db: Database, connection: psycopg.Connection[Any], run_id: int) -> None
 
 
 @contextmanager
-def _termination_raised() -> Iterator[None]:
-    """Raise `SystemExit` in the block at SIGTERM; only a main thread can."""
+def _at_termination(handler: signal.Handlers | Callable[[int, Any], object]) -> Iterator[None]:
+    """Handle SIGTERM so in the block; only a main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _beat(connection: psycopg.Connection[Any], run_id: int, stop: threading.Event) -> None:
+def _beat(claimed: Claim, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_EVERY):
-        # A lost session is for the training loop to report, when it next writes.
-        with contextlib.suppress(psycopg.Error):
-            connection.execute(psycopg_sql("runs", "heartbeat"), {"run_id": run_id})
+        # A server that is away may come back; a lost run is for the training loop to report.
+        with contextlib.suppress(LvmdbError):
+            claimed.keep()
 
 
-def _record_failure(db: Database, run_id: int, error: BaseException) -> None:
+def _record_failure(db: Database, run_id: int, error: BaseException, worker: str | None) -> None:
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     message = "interrupted" if interrupted else str(error) or type(error).__name__
     trace = "".join(traceback.format_exception(error))
     # Without a server there is nowhere to write it; the error itself is what the user must see.
     with contextlib.suppress(LvmdbError), db.begin() as connection:
         connection.execute(
-            query("runs", "fail"), {"run_id": run_id, "error": message, "traceback": trace}
+            query("runs", "fail"),
+            {"run_id": run_id, "error": message, "traceback": trace, "worker": worker},
         )

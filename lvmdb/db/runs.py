@@ -138,8 +138,7 @@ def read(connection: Connection, run_id: int) -> Run:
 
 
 def start(
-    db: Database,
-    run_id: int,
+    claimed: Claim,
     *,
     device: str,
     kernel: str,
@@ -147,36 +146,46 @@ def start(
     code_version: str,
     code_dirty: bool | None,
     environment: Mapping[str, Any],
+    seen_fingerprint: bytes,
+    stamps: Sequence[str] = (),
 ) -> None:
-    """Write what is about to run, and where."""
-    with db.begin() as connection:
-        connection.execute(
-            query("runs", "start"),
-            {
-                "run_id": run_id,
-                "worker": worker_name(),
-                "device": device,
-                "kernel": kernel,
-                "parameter_count": parameter_count,
-                "code_version": code_version,
-                "code_dirty": code_dirty,
-                "environment": json.dumps(dict(environment)),
-            },
-        )
+    """Write what is about to run, where, and on which rows.
+
+    Args:
+        claimed: this process's claim on the run.
+        device, kernel, parameter_count, code_version, code_dirty, environment: see the comments of
+            `experiment_run`.
+        seen_fingerprint: of the data as it is now.
+        stamps: added to the run's, each once.
+
+    Raises:
+        RunError: the run is no longer this process's.
+        DatabaseError: the data is not that which the run was made for.
+    """
+    values = {
+        "run_id": claimed.run_id,
+        "worker": worker_name(),
+        "device": device,
+        "kernel": kernel,
+        "parameter_count": parameter_count,
+        "code_version": code_version,
+        "code_dirty": code_dirty,
+        "environment": json.dumps(dict(environment)),
+        "seen_fingerprint": seen_fingerprint,
+        "stamps": list(stamps),
+    }
+    claimed.write(lambda connection: connection.execute(query("runs", "start"), values))
+    claimed.started()
 
 
-def finish(db: Database, claimed: Claim, *, parameter_count: int) -> None:
+def finish(claimed: Claim, *, parameter_count: int) -> None:
     """The run succeeded.
 
     Raises:
         RunError: it is no longer this process's.
     """
-    with db.begin() as connection:
-        claimed.check(connection)
-        connection.execute(
-            query("runs", "finish"),
-            {"run_id": claimed.run_id, "parameter_count": parameter_count},
-        )
+    values = {"run_id": claimed.run_id, "parameter_count": parameter_count}
+    claimed.write(lambda connection: connection.execute(query("runs", "finish"), values))
 
 
 def write_metrics(connection: Connection, run_id: int, metrics: Sequence[Metric]) -> None:
@@ -186,9 +195,9 @@ def write_metrics(connection: Connection, run_id: int, metrics: Sequence[Metric]
         connection.execute(query("runs", "write_metric"), rows)
 
 
-def forget_metrics_after(connection: Connection, run_id: int, epoch: int) -> None:
-    """Drop the metrics of later epochs than `epoch`."""
-    connection.execute(query("runs", "forget_metrics_after"), {"run_id": run_id, "epoch": epoch})
+def forget_metrics_after(connection: Connection, run_id: int, step: int) -> None:
+    """Drop the metrics of later steps than `step`."""
+    connection.execute(query("runs", "forget_metrics_after"), {"run_id": run_id, "step": step})
 
 
 def cancel(db: Database, run_id: int) -> None:

@@ -24,7 +24,7 @@ TOLERANCE_CPU, TOLERANCE = 1e-5, 1e-3
 """Largest difference allowed, as a share of the largest output: between two CPUs, and where one
 was a GPU, whose kernels round differently."""
 
-_MODEL, _OPTIMIZER, _RANDOM, _GOLDEN = "model.", "optimizer.", "random.", "golden."
+_MODEL, _OPTIMIZER, _GOLDEN = "model.", "optimizer.", "golden."
 
 
 class HasState(Protocol):
@@ -43,7 +43,6 @@ def pack(model: nn.Module, config: ModelConfig, optimizer: HasState | None = Non
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"{_OPTIMIZER}{index}.{name}"] = torch.as_tensor(value)
-        tensors |= {_RANDOM + name: value for name, value in _random_states().items()}
     data: bytes = to_bytes({name: v.detach().cpu().contiguous() for name, v in tensors.items()})
     return data
 
@@ -51,7 +50,7 @@ def pack(model: nn.Module, config: ModelConfig, optimizer: HasState | None = Non
 def unpack(
     data: bytes, model: nn.Module, config: ModelConfig, optimizer: HasState | None = None
 ) -> None:
-    """Load what `pack` gave; with an optimiser also its state and the random generators'.
+    """Load what `pack` gave; with an optimiser also its state.
 
     Raises:
         ModelError: the weights do not fit the model, or do not give the golden output.
@@ -70,7 +69,6 @@ def unpack(
             state.setdefault(int(index), {})[key] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        _set_random_states(_part(tensors, _RANDOM))
 
 
 def pack_state(state: Mapping[str, Tensor]) -> bytes:
@@ -139,19 +137,6 @@ def _output(model: nn.Module, context: Tensor) -> Tensor:
         output: Tensor = model(context.to(device), mask)
     model.train(training)
     return output.cpu()
-
-
-def _random_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _set_random_states(states: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -31,14 +31,15 @@ def code_version() -> tuple[str, bool | None]:
     return _version("lvmdb") or "unknown", None
 
 
-def describe() -> dict[str, Any]:
-    """Versions, processor and threads, as JSON can hold them."""
+def describe(world_size: int = 1) -> dict[str, Any]:
+    """Versions, processor, threads and number of processes, as JSON can hold them."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "world_size": world_size,
         "variables": thread_counts(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),

@@ -1,22 +1,28 @@
 """The training loop: epochs of batches from SQL, validation, checkpoints, early stopping.
 
-After each epoch its metrics, the last checkpoint and, if it is better, the best one are written
-in one transaction. A run that dies in the middle of an epoch goes on from the end of the one
-before, and ends with the numbers of a run that was never disturbed.
+After each epoch, and every few minutes within one, what was measured and the last checkpoint, with
+the position of the next batch, are written in one transaction; the best checkpoint with the epoch
+that it is of. A run that dies goes on at that batch, and ends with the numbers of a run that was
+never disturbed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
+from sqlalchemy import Connection
+from torch import Tensor
 
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
+from lvmdb.db.patience import patiently
 from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError
 from lvmdb.models.base import LatentModel
@@ -26,10 +32,12 @@ from lvmdb.progress import Progress
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.stream import SequenceStream
 from lvmdb.training import losses
+from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
+from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
 from lvmdb.training.schedule import learning_rate
-from lvmdb.training.step import Stepper
+from lvmdb.training.step import Stepper, seed_step
 
 STEP_LOSS_EVERY = 50
 """Batches between two values of the curve within an epoch (metric `step_loss`)."""
@@ -37,42 +45,28 @@ STEP_LOSS_EVERY = 50
 
 @dataclass
 class State:
-    """What the loop carries from epoch to epoch, beside weights and optimiser.
+    """What the loop carries from batch to batch, beside weights and optimiser.
 
     Attributes:
         epoch: epochs done.
-        step: batches done.
+        batch: global batches done of the epoch after those.
+        step: global batches done in all.
         best_epoch: the epoch of the lowest validation loss, from 1.
-        best_loss: that loss.
+        best_loss: that loss; None before the first epoch's end.
+        unfinished: what was measured in the epoch that is not done.
     """
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
     best_epoch: int = 0
-    best_loss: float = math.inf
+    best_loss: float | None = None
+    unfinished: Totals = field(default_factory=Totals)
 
-
-@dataclass
-class Averages:
-    """Means over the windows of a pass, summed where the tensors are.
-
-    In float64, but on Apple's GPUs, which have none.
-    """
-
-    windows: int = 0
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def add(self, values: dict[str, torch.Tensor], windows: int) -> None:
-        """Values that are means over so many windows."""
-        self.windows += windows
-        for name, value in values.items():
-            kind = torch.float32 if value.device.type == "mps" else torch.float64
-            term = value.detach().to(kind) * windows
-            self.sums[name] = self.sums[name] + term if name in self.sums else term
-
-    def means(self) -> dict[str, float]:
-        """The means, on the host."""
-        return {name: float(total) / self.windows for name, total in self.sums.items()}
+    @classmethod
+    def from_progress(cls, progress: Mapping[str, Any]) -> State:
+        """What `asdict` gave; a checkpoint of an epoch's end may leave out what is of within."""
+        return cls(**{**progress, "unfinished": Totals(**progress.get("unfinished", {}))})
 
 
 class Trainer:
@@ -81,11 +75,13 @@ class Trainer:
     Args:
         db: the database.
         run: the run's row.
-        claimed: this process's claim on it.
+        claimed: this process's claim on it; None in processes that do not lead.
         model: on the device where it is to train.
         config: the model's.
         options: of training.
-        train, validation: the streams.
+        train, validation: the streams, of this process's part.
+        world: the processes that train together.
+        checkpoint_every: seconds between two checkpoints within an epoch; 0: after every batch.
         progress: told of batches and epochs.
     """
 
@@ -93,41 +89,44 @@ class Trainer:
         self,
         db: Database,
         run: Run,
-        claimed: Claim,
+        claimed: Claim | None,
         model: LatentModel,
         config: ModelConfig,
         options: TrainingOptions,
         train: SequenceStream,
         validation: SequenceStream,
+        world: World,
+        checkpoint_every: float,
         progress: Progress,
     ) -> None:
         self._db, self._run, self._claim, self._progress = db, run, claimed, progress
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
-        self._stepper = Stepper(model, losses.get(run.loss or ""), options)
+        self._world, self._every = world, checkpoint_every
+        self._stepper = Stepper(model, losses.get(run.loss or ""), options, world)
+        self._saved_at = time.monotonic()
+        self._unsaved: list[Metric] = []
         self.state = State()
 
     def run(self) -> State:
         """Train until the last epoch, or until validation stops getting better.
 
         Raises:
-            RunError: the loss is no longer a number.
+            RunError: the loss is no longer a number, or another process has the run.
+            SequenceError: the data changed.
         """
         self._resume()
         while self.state.epoch < self._options.epochs and not self._exhausted():
             epoch = self.state.epoch + 1
-            metrics = self._train_epoch(epoch)
+            train_loss = self._train_epoch(epoch)
             measured = self._validate()
-            metrics += [
-                Metric(name, "val", self.state.step, epoch, value)
-                for name, value in measured.items()
-            ]
-            self.state.epoch = epoch
-            better = measured["loss"] < self.state.best_loss
+            self._note("val", epoch, measured)
+            best = self.state.best_loss
+            better = best is None or measured["loss"] < best
             if better:
                 self.state.best_epoch, self.state.best_loss = epoch, measured["loss"]
-            self._save(metrics, better=better)
-            train_loss = next(m.value for m in metrics if m.name == "loss" and m.split == "train")
+            self.state.epoch, self.state.batch, self.state.unfinished = epoch, 0, Totals()
+            self._save(better=better)
             self._progress.say(
                 f"run {self._run.run_id} epoch {epoch}/{self._options.epochs}: "
                 f"train loss {train_loss:.5f}, validation loss {measured['loss']:.5f}, "
@@ -135,61 +134,100 @@ class Trainer:
             )
         return self.state
 
-    def _train_epoch(self, epoch: int) -> list[Metric]:
-        steps = len(self._train) * self._options.epochs
-        averages, metrics = Averages(), []
+    def _train_epoch(self, epoch: int) -> float:
+        """Train what is left of an epoch; returns its mean loss, over all of it."""
+        state, world = self.state, self._world
+        averages = Averages(state.unfinished if world.leads else None)
         self._model.train()
         name = f"run {self._run.run_id} epoch {epoch}"
-        with self._progress.task(name, self._train.windows, "windows") as advance:
-            for batch in self._train.at(epoch):
-                rate = learning_rate(
-                    self.state.step,
-                    steps,
-                    lr=self._options.lr,
-                    warmup=self._options.warmup,
-                    final_lr=self._options.final_lr,
-                )
-                values = self._stepper.step(batch, rate)
-                self.state.step += 1
-                averages.add(values, len(batch))
-                if self.state.step % STEP_LOSS_EVERY == 0:
-                    value = self._finite("training", float(values["loss"]))
-                    metrics.append(Metric("step_loss", "train", self.state.step, epoch, value))
-                advance(len(batch))
-        metrics.append(Metric("lr", "train", self.state.step, epoch, rate))
-        for name, value in averages.means().items():
-            value = self._finite("training", value)
-            metrics.append(Metric(name, "train", self.state.step, epoch, value))
-        return metrics
+        left = max(self._train.windows - state.batch * self._options.batch_size, 0)
+        with self._progress.task(name, left, "windows") as advance:
+            for batch in self._train.at(epoch, state.batch) if left else ():
+                own = batch.targets
+                # The leader's clock decides, so that all agree.
+                late = world.leads and time.monotonic() - self._saved_at >= self._every
+                windows, targets, due = world.add(len(batch), own, late)
+                seed_step(self._run.seed, state.step, world.rank)
+                values = self._stepper.step(batch, self._rate(state.step), targets)
+                state.step += 1
+                state.batch += 1
+                averages.add(values, own)
+                if state.step % STEP_LOSS_EVERY == 0:
+                    self._note("train", epoch, {"step_loss": self._mean(values["loss"], own)})
+                if due:
+                    state.unfinished = self._summed(averages)
+                    for total in state.unfinished.sums.values():
+                        self._finite("training", total)
+                    self._save(better=False)
+                advance(windows)
+        means = self._summed(averages).means()
+        self._note("train", epoch, {"lr": self._rate(state.step - 1), **means})
+        return means["loss"]
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            step,
+            len(self._train) * self._options.epochs,
+            lr=self._options.lr,
+            warmup=self._options.warmup,
+            final_lr=self._options.final_lr,
+        )
 
     def _validate(self) -> dict[str, float]:
-        measured = validation_metrics(self._model, self._stepper.loss, self._validation)
-        self._finite("validation", measured["loss"])
-        return measured
+        own = validation_totals(self._model, self._stepper.loss, self._validation)
+        return added(self._world.gather(own)).means()
+
+    def _summed(self, averages: Averages) -> Totals:
+        return added(self._world.gather(averages.totals()))
+
+    def _mean(self, value: Tensor, count: int) -> float:
+        """The mean over all processes of what is a mean over `count` on this one."""
+        found = float(value)
+        if self._world.size == 1:
+            return found
+        own = Totals(count, {"value": found * count} if count else {})
+        return added(self._world.gather(own)).means()["value"]
 
     def _resume(self) -> None:
-        with self._db.begin() as connection:
-            last = checkpoints.load(connection, self._run.run_id, "last")
-            runs.forget_metrics_after(connection, self._run.run_id, last.epoch if last else 0)
-        if last is not None:
-            unpack(last.data, self._model, self._config, self._stepper.optimizer)
-            self.state = State(**last.progress)
-            self._progress.say(f"run {self._run.run_id} goes on after epoch {self.state.epoch}")
+        def load() -> Checkpoint | None:
+            with self._db.begin() as connection:
+                last = checkpoints.load(connection, self._run.run_id, "last")
+                if self._world.leads:
+                    step = last.step if last else 0
+                    runs.forget_metrics_after(connection, self._run.run_id, step)
+            return last
 
-    def _save(self, metrics: list[Metric], *, better: bool) -> None:
-        with self._db.begin() as connection:
-            self._claim.check(connection)
-            runs.write_metrics(connection, self._run.run_id, metrics)
-            data = pack(self._model, self._config, self._stepper.optimizer)
-            checkpoints.save(connection, self._run.run_id, self._checkpoint("last", data))
-            if better:
-                data = pack(self._model, self._config)
-                checkpoints.save(connection, self._run.run_id, self._checkpoint("best", data))
+        last = patiently(load, self._progress)
+        if last is None:
+            return
+        unpack(last.data, self._model, self._config, self._stepper.optimizer)
+        self.state = State.from_progress(last.progress)
+        within = f" and {last.batch} of {len(self._train)} batches" if last.batch else ""
+        self._progress.say(f"run {self._run.run_id} goes on after epoch {last.epoch}{within}")
+
+    def _save(self, *, better: bool) -> None:
+        """What was measured since the last time, where to go on, and the best, all or nothing."""
+        if self._claim is None:
+            self._unsaved.clear()
+            return
+        saved = [self._checkpoint("last", pack(self._model, self._config, self._stepper.optimizer))]
+        if better:
+            saved.append(self._checkpoint("best", pack(self._model, self._config)))
+
+        def write(connection: Connection) -> None:
+            runs.write_metrics(connection, self._run.run_id, self._unsaved)
+            for checkpoint in saved:
+                checkpoints.save(connection, self._run.run_id, checkpoint)
+
+        self._claim.write(write, self._progress)
+        self._unsaved.clear()
+        self._saved_at = time.monotonic()
 
     def _checkpoint(self, kind: str, data: bytes) -> Checkpoint:
         return Checkpoint(
             kind=kind,
             epoch=self.state.epoch,
+            batch=self.state.batch,
             step=self.state.step,
             architecture=self._run.architecture,
             config=to_options(self._config),
@@ -206,24 +244,32 @@ class Trainer:
             return True
         return False
 
-    def _finite(self, which: str, value: float) -> float:
+    def _note(self, split: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Keep metrics of this step until they are written."""
+        which = "training" if split == "train" else "validation"
+        for name, value in values.items():
+            self._finite(which, value)
+            self._unsaved.append(Metric(name, split, self.state.step, epoch, value))
+
+    def _finite(self, which: str, value: float) -> None:
         if not math.isfinite(value):
             raise RunError(
                 f"the {which} loss of run {self._run.run_id} became {value} at step "
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )
-        return value
 
 
 @torch.no_grad()
-def validation_metrics(
+def validation_totals(
     model: LatentModel, loss: losses.Loss, batches: Iterable[SequenceBatch]
-) -> dict[str, float]:
-    """Loss and its terms, mean squared error over dimensions and cosine, over a split."""
+) -> Totals:
+    """Loss and its terms, mean squared error over dimensions and cosine, summed over a split."""
     averages = Averages()
     device = next(model.parameters()).device
     model.eval()
     for batch in batches:
+        if not len(batch):
+            continue
         moved = batch.to(device, non_blocking=True)
         prediction = model(moved.context, moved.mask)
         value = loss(prediction, moved.target)
@@ -236,4 +282,4 @@ def validation_metrics(
             },
             len(batch),
         )
-    return averages.means()
+    return averages.totals()

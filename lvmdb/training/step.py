@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.training.distributed import ALONE, World
 from lvmdb.training.losses import Loss
+from lvmdb.training.objective import predicted_and_target
 from lvmdb.training.options import TrainingOptions
 
 
@@ -20,9 +24,12 @@ class Stepper:
         model: on the device where it is to train.
         loss: what is trained on.
         options: weight decay and clipping.
+        world: the processes that each have a part of every batch; all build a Stepper at once.
     """
 
-    def __init__(self, model: LatentModel, loss: Loss, options: TrainingOptions) -> None:
+    def __init__(
+        self, model: LatentModel, loss: Loss, options: TrainingOptions, world: World = ALONE
+    ) -> None:
         self.model = model
         self.loss = loss
         self.device = next(model.parameters()).device
@@ -32,19 +39,70 @@ class Stepper:
             fused=self.device.type in ("cpu", "cuda"),
         )
         self._clip = options.clip
+        self._world = world
+        self._forward: nn.Module = _Objective(model)
+        if world.size > 1:
+            # No architecture has buffers that training changes.
+            self._forward = DistributedDataParallel(self._forward, broadcast_buffers=False)
 
-    def step(self, batch: SequenceBatch, rate: float) -> dict[str, Tensor]:
-        """Train on a batch at a learning rate; returns the loss and its terms, on the device."""
+    def step(
+        self, batch: SequenceBatch, rate: float, targets: int | None = None
+    ) -> dict[str, Tensor]:
+        """Train on a batch.
+
+        Args:
+            batch: this process's part of the global batch; it may be empty, if others' are not.
+            rate: learning rate.
+            targets: vectors that all processes together predict; needed where there are several.
+
+        Returns:
+            The loss and its terms by name: scalars on the device, means over this process's part,
+            and of no meaning where that is empty.
+        """
+        own = batch.targets if self._world.size > 1 else 0
+        if self._world.size > 1 and not own:
+            batch = _stand_in(batch)
         batch = batch.to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = self.loss(self.model(batch.context, batch.mask), batch.target)
+        prediction, target = self._forward(batch)
+        value = self.loss(prediction, target)
+        total = value.total
+        if self._world.size > 1:
+            # Gradients are averaged over processes, but each process's mean is over its own part.
+            assert targets, "several processes have a count of what they predict together"
+            total = total * (own * self._world.size / targets)
         self.optimizer.zero_grad(set_to_none=True)
-        value.total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         if self._clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self.optimizer.step()
         return {"loss": value.total.detach(), **value.terms}
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make the random numbers of a step, dropout's, a function of run, step and process.
+
+    So a run goes on anywhere, in any number of processes, and no generator's state is kept.
+    """
+    sequence = np.random.SeedSequence([seed & (2**64 - 1), step, rank])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+class _Objective(nn.Module):
+    """What a model is trained for as one forward pass, which is all that DDP listens to."""
+
+    def __init__(self, model: LatentModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        return predicted_and_target(self.model, batch)
+
+
+def _stand_in(batch: SequenceBatch) -> SequenceBatch:
+    """One window of ones, for a process that has no part of a batch: all must take each step."""
+    return batch._map(lambda t: t.new_ones([max(1, size) for size in t.shape]))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+from sqlalchemy import Connection
 
 from lvmdb.db import checkpoints, claims, runs
 from lvmdb.db.checkpoints import Checkpoint
@@ -24,9 +27,12 @@ from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.training import losses, options
+from lvmdb.training.averages import Averages
 from lvmdb.training.checkpoint import pack_state
+from lvmdb.training.distributed import ALONE, World, lost_processes_named
 from lvmdb.training.environment import code_version, describe, resolve_device
-from lvmdb.training.loop import Averages, Trainer
+from lvmdb.training.loop import Trainer
+from lvmdb.training.reading import DEFAULT, Reading
 
 BASELINE_BATCH = 512
 
@@ -47,54 +53,100 @@ class Outcome:
     best_loss: float | None = None
 
 
+@dataclass(frozen=True)
+class _Admitted:
+    """What the leader found out about a run that is to be trained, for all processes.
+
+    Attributes:
+        run: the run's row, once it was claimed.
+        sequences: its sequence set.
+        seen: fingerprint of the set's data, computed again.
+        worker: what the row will name.
+    """
+
+    run: Run
+    sequences: SequenceSet
+    seen: bytes
+    worker: str
+
+
 def train(
-    db: Database, run_id: int, *, device: str = "auto", progress: Progress = SILENT
+    db: Database,
+    run_id: int,
+    *,
+    device: str = "auto",
+    reading: Reading = DEFAULT,
+    world: World = ALONE,
+    progress: Progress = SILENT,
 ) -> Outcome:
     """Train a run, or go on with it; one that has succeeded is left as it is.
 
+    Args:
+        db: the database.
+        run_id: of the run.
+        device: where to compute; `auto` takes the best that is there.
+        reading: how it reads, and how often it is saved.
+        world: the processes that train it together; each of them calls this.
+        progress: told of epochs and windows, in the process that leads.
+
     Raises:
         UnknownNameError: there is no such run.
-        RunError: it is running elsewhere, or was cancelled.
+        RunError: it is running elsewhere, or was cancelled, or another process of the world ended.
         SequenceError: its data changed since it was frozen.
         ModelError: device or kernel are not there, or its checkpoint does not fit.
     """
     runs.get(db, run_id)
-    place = resolve_device(device)
-    with claims.claim(db, run_id) as claimed:
-        # Read again: another process may have finished it in the meantime.
-        run = runs.get(db, run_id)
-        if run.status == "succeeded":
+    place = world.place(resolve_device(device))
+    progress = progress if world.leads else SILENT
+    with claims.claim(db, run_id) if world.leads else nullcontext() as claimed:
+        admitted = world.share(lambda: _admit(db, run_id))
+        if admitted is None:
             return Outcome(trained=False)
-        if run.status == "cancelled":
-            raise RunError(
-                f"run {run_id} was cancelled: 'lvmdb runs retry {run_id}' plans it again"
-            )
-        with db.connect() as connection:
-            sequences = sets.get_by_id(connection, run.sequence_set_id)
-        check_data(db, run, sequences)
+        run, sequences = admitted.run, admitted.sequences
         architecture = registry.get(run.architecture)
         config, training = options.from_row(architecture, run.hyperparameters)
         if training is None:
+            # A fit has no steps to share: the leader does it, and the others are done.
+            if claimed is None:
+                return Outcome(trained=True)
             baseline = cast("Baseline", architecture.build(config))
-            return _fit(db, run, claimed, baseline, config, sequences, progress)
+            return _fit(db, claimed, admitted, baseline, config, progress)
         if not sequences.window_count("val"):
             raise SequenceError(
                 f"sequence set '{sequences.name}' has no validation windows, by which the best "
                 "epoch is found: create one with a share for them, as in --split 80/10/10"
             )
-        model = _model(db, run, architecture, config, place)
+        model = _model(db, run, architecture, config, place, world)
         parameters = registry.count_parameters(model)
-        _start(db, run, place, model.kernel, parameters)
+        if claimed is not None:
+            _start(claimed, admitted, place, model.kernel, parameters, world.size, reading.stamps)
+        together = f", {world.size} processes" if world.size > 1 else ""
         progress.say(
             f"run {run_id} {run.architecture}: {parameters:,} parameters on {place}, "
-            f"kernel {model.kernel}"
+            f"kernel {model.kernel}{together}"
         )
-        with claims.failure_recorded(db, run_id):
-            stream = StreamOptions(
+        with (
+            claims.failure_recorded(
+                db, run_id, worker=admitted.worker, reports=world.first_to_fail
+            ),
+            lost_processes_named(),
+        ):
+            # Validated on what it is there for: the vector that follows a context.
+            validation = StreamOptions(
                 batch_size=training.batch_size,
                 buffer_size=training.buffer_size,
                 seed=run.seed,
+                rank=world.rank,
+                world_size=world.size,
+                readers=reading.readers,
                 pin_memory=place.type == "cuda",
+            )
+            trained_on = replace(
+                validation,
+                shuffle=True,
+                objective=training.objective,
+                sequence_len=training.sequence_len,
+                cache_bytes=reading.cache_bytes,
             )
             trainer = Trainer(
                 db,
@@ -103,17 +155,36 @@ def train(
                 model,
                 config,
                 training,
-                SequenceStream(db, sequences, "train", replace(stream, shuffle=True)),
-                SequenceStream(db, sequences, "val", stream),
+                SequenceStream(db, sequences, "train", trained_on, progress),
+                SequenceStream(db, sequences, "val", validation, progress),
+                world,
+                reading.checkpoint_every,
                 progress,
             )
             state = trainer.run()
-            runs.finish(db, claimed, parameter_count=parameters)
+            if claimed is not None:
+                runs.finish(claimed, parameter_count=parameters)
         return Outcome(True, state.epoch, state.best_epoch, state.best_loss)
 
 
-def check_data(db: Database, run: Run, sequences: SequenceSet) -> None:
+def _admit(db: Database, run_id: int) -> _Admitted | None:
+    """A run that was just claimed, if there is something left to train; None if not."""
+    # Read again: another process may have finished it in the meantime.
+    run = runs.get(db, run_id)
+    if run.status == "succeeded":
+        return None
+    if run.status == "cancelled":
+        raise RunError(f"run {run_id} was cancelled: 'lvmdb runs retry {run_id}' plans it again")
+    with db.connect() as connection:
+        sequences = sets.get_by_id(connection, run.sequence_set_id)
+    return _Admitted(run, sequences, check_data(db, run, sequences), claims.worker_name())
+
+
+def check_data(db: Database, run: Run, sequences: SequenceSet) -> bytes:
     """Hold a sequence set against what it was when the run was made, and when it was frozen.
+
+    Returns:
+        The fingerprint of the data as it is now.
 
     Raises:
         SequenceError: the data changed.
@@ -123,7 +194,7 @@ def check_data(db: Database, run: Run, sequences: SequenceSet) -> None:
             f"run {run.run_id} was made for other data than sequence set "
             f"'{sequences.name}' holds now: create a new run"
         )
-    sets.verify(db, sequences)
+    return sets.verify(db, sequences)
 
 
 def fit(db: Database, run: Run, baseline: Baseline, sequences: SequenceSet) -> None:
@@ -135,7 +206,12 @@ def fit(db: Database, run: Run, baseline: Baseline, sequences: SequenceSet) -> N
 
 
 def _model(
-    db: Database, run: Run, architecture: Architecture, config: ModelConfig, place: torch.device
+    db: Database,
+    run: Run,
+    architecture: Architecture,
+    config: ModelConfig,
+    place: torch.device,
+    world: World,
 ) -> LatentModel:
     """The model on its device; what does not fit into memory is the run's failure."""
     torch.manual_seed(run.seed)
@@ -145,22 +221,22 @@ def _model(
         _ = model.kernel
     except (RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        with claims.failure_recorded(db, run.run_id):
+        with claims.failure_recorded(db, run.run_id, reports=world.first_to_fail):
             raise RunError(f"the model of run {run.run_id} cannot be made: {reason}") from error
     return model
 
 
 def _fit(
     db: Database,
-    run: Run,
     claimed: Claim,
+    admitted: _Admitted,
     baseline: Baseline,
     config: ModelConfig,
-    sequences: SequenceSet,
     progress: Progress,
 ) -> Outcome:
-    _start(db, run, torch.device("cpu"), baseline.kernel, 0)
-    with claims.failure_recorded(db, run.run_id):
+    run, sequences = admitted.run, admitted.sequences
+    _start(claimed, admitted, torch.device("cpu"), baseline.kernel, 0)
+    with claims.failure_recorded(db, run.run_id, worker=admitted.worker):
         fit(db, run, baseline, sequences)
         averages = Averages()
         validation = SequenceStream(db, sequences, "val", StreamOptions(batch_size=BASELINE_BATCH))
@@ -176,7 +252,8 @@ def _fit(
                 },
                 len(batch),
             )
-        means = averages.means() if averages.windows else {}
+        means = averages.totals().means()
+        metrics = [Metric(name, "val", 1, 1, value) for name, value in means.items()]
         saved = Checkpoint(
             kind="best",
             epoch=1,
@@ -186,26 +263,36 @@ def _fit(
             progress={},
             data=pack_state(baseline.state()),
         )
-        with db.begin() as connection:
-            claimed.check(connection)
-            metrics = [Metric(name, "val", 1, 1, value) for name, value in means.items()]
+
+        def write(connection: Connection) -> None:
             runs.write_metrics(connection, run.run_id, metrics)
             checkpoints.save(connection, run.run_id, saved)
-        runs.finish(db, claimed, parameter_count=registry.count_parameters(baseline))
+
+        claimed.write(write, progress)
+        runs.finish(claimed, parameter_count=registry.count_parameters(baseline))
     shown = f", validation cosine {means['cosine']:.4f}" if means else ""
     progress.say(f"run {run.run_id} {run.architecture}: fitted on the CPU{shown}")
     return Outcome(trained=True)
 
 
-def _start(db: Database, run: Run, device: torch.device, kernel: str, parameter_count: int) -> None:
+def _start(
+    claimed: Claim,
+    admitted: _Admitted,
+    device: torch.device,
+    kernel: str,
+    parameter_count: int,
+    world_size: int = 1,
+    stamps: Sequence[str] = (),
+) -> None:
     version, dirty = code_version()
     runs.start(
-        db,
-        run.run_id,
+        claimed,
         device=str(device),
         kernel=kernel,
         parameter_count=parameter_count,
         code_version=version,
         code_dirty=dirty,
-        environment=describe(),
+        environment=describe(world_size),
+        seen_fingerprint=admitted.seen,
+        stamps=stamps,
     )

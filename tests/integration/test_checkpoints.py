@@ -52,7 +52,7 @@ def trained(db: Database, architecture: str, **options: object) -> int:
 
 
 def saved(data: bytes, kind: str = "last", epoch: int = 1) -> Checkpoint:
-    return Checkpoint(kind, epoch, 7 * epoch, "lstm", {"hidden": 4}, {"best_loss": 0.1}, data)
+    return Checkpoint(kind, epoch, 7 * epoch, "lstm", {"hidden": 4}, {"best_loss": 0.1}, data, 3)
 
 
 @pytest.mark.parametrize("size", [0, 1, 64, 65, 200])

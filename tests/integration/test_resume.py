@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -31,7 +32,9 @@ Fresh = Callable[..., AbstractContextManager[Database]]
 MakeArticles = Callable[..., list[VectorArticle]]
 Process = subprocess.Popen[str]
 
-OPTIONS = {"hidden": 32, "layers": 2, "dropout": 0.2, "batch_size": 8, "epochs": 5, "patience": 0}
+OPTIONS = {"hidden": 16, "layers": 2, "dropout": 0.2, "batch_size": 8, "epochs": 3, "patience": 0}
+STEPS = 3 * 65
+POSITION = "SELECT epoch, batch, step FROM checkpoint WHERE run_id = %s AND kind = 'last'"
 PATIENCE = 120.0
 
 
@@ -49,10 +52,10 @@ class World:
         return plan(self.db, "lstm", "s", OPTIONS, seed=11)
 
     @contextmanager
-    def process(self, run_id: int) -> Iterator[Process]:
+    def process(self, run_id: int, *options: str) -> Iterator[Process]:
         """`lvmdb train` as a process of one thread."""
         threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        command = [sys.executable, "-m", "lvmdb", "train", "--run-id", str(run_id)]
+        command = [sys.executable, "-m", "lvmdb", "train", "--run-id", str(run_id), *options]
         with subprocess.Popen(
             [*command, "--device", "cpu", "--dsn", self.db.dsn],
             env={**os.environ, **threads},
@@ -65,28 +68,19 @@ class World:
             finally:
                 process.kill()
 
-    def completed(self, run_id: int) -> str:
-        """What the command says that trains the run to its end."""
-        with self.process(run_id) as process:
-            output, error = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, error
-        return output
+    def position(self, run_id: int) -> tuple[int, int, int]:
+        """Epochs done, batches of the next, and batches in all, at the last checkpoint."""
+        found = self.sql(POSITION, run_id)
+        return found[0] if found else (0, 0, 0)
 
-    def epoch(self, run_id: int) -> int:
-        return int(
-            self.sql("SELECT coalesce(max(epoch), 0) FROM run_metric WHERE run_id = %s", run_id)[0][
-                0
-            ]
-        )
-
-    def wait_for_epoch(self, run_id: int, epoch: int, process: Process) -> None:
-        """Return in the middle of the epoch after `epoch`, with the process held still."""
+    def wait_for_step(self, run_id: int, step: int, process: Process) -> None:
+        """Return some moment after this batch was saved, with the process held still."""
         until = time.monotonic() + PATIENCE
-        while self.epoch(run_id) < epoch:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        time.sleep(0.1)
+        with self.db.raw_connection(autocommit=True) as connection:
+            while (connection.execute(POSITION, [run_id]).fetchone() or (0, 0, 0))[2] < step:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < until
+                time.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
 
     def status(self, run_id: int) -> tuple[Any, ...]:
@@ -104,8 +98,8 @@ class World:
                 run_id,
             ),
             "checkpoints": self.sql(
-                "SELECT kind, epoch, step, progress, sha256 FROM checkpoint WHERE run_id = %s "
-                "ORDER BY kind",
+                "SELECT kind, epoch, batch, step, progress, sha256 FROM checkpoint "
+                "WHERE run_id = %s ORDER BY kind",
                 run_id,
             ),
             "evaluation": self.sql(
@@ -135,66 +129,52 @@ def world(fresh_database: Fresh, make_articles: MakeArticles) -> Iterator[World]
         yield World(db)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(world: World) -> dict[str, Any]:
-    """What the run comes to when nothing happens to it."""
-    run_id = world.planned()
-    output = world.completed(run_id)
-    assert output.startswith(f"run {run_id}: 5 epochs, best validation loss ")
-    return world.outcome(run_id)
-
-
-def test_killed_in_an_epoch_it_goes_on_bit_for_bit(
-    world: World, undisturbed: dict[str, Any]
+def test_killed_at_random_batches_it_goes_on_bit_for_bit(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """SIGKILL, SIGINT and SIGTERM in the middle of epochs; while it runs nobody else may have it.
+
+    It ends with the numbers of a run that nothing happened to, and that saved at epochs' ends only.
+    """
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.3)
+    undisturbed = world.planned()
+    with world.process(undisturbed) as process:
+        output, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, error
+    assert output.startswith(f"run {undisturbed}: 3 epochs, best validation loss ")
+
     run_id = world.planned()
-    with world.process(run_id) as process:
-        world.wait_for_epoch(run_id, 1, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = world.epoch(run_id)
-    assert 1 <= done < 5
-    assert world.status(run_id) == ("running", None)
+    kinds = {signal.SIGKILL: "0.05", signal.SIGINT: "0", signal.SIGTERM: "0"}
+    went_on = (0, 0, 0)
+    for kind, every in kinds.items():
+        # Drawn anew each time: a batch more or less is the scheduler's anyway.
+        place = went_on[2] + random.SystemRandom().randint(1, 50)
+        with world.process(run_id, "--checkpoint-every", every) as process:
+            world.wait_for_step(run_id, place, process)
+            if kind == signal.SIGINT:
+                with pytest.raises(RunError, match=rf"running elsewhere \(.*:{process.pid}\)"):
+                    train(world.db, run_id, device="cpu")
+                with pytest.raises(RunError, match="running elsewhere"):
+                    runs.remove(world.db, run_id)
+                with pytest.raises(RunError, match="is running and cannot be cancelled"):
+                    runs.cancel(world.db, run_id)
+            process.send_signal(kind)
+            process.send_signal(signal.SIGCONT)
+            _, error = process.communicate(timeout=PATIENCE)
+        assert "Traceback" not in error
+        if kind == signal.SIGKILL:
+            assert world.status(run_id) == ("running", None)
+        else:
+            assert process.returncode == (130 if kind == signal.SIGINT else 128 + kind)
+            assert world.status(run_id) == ("failed", "interrupted")
+        went_on = world.position(run_id)
+        assert place <= went_on[2] < STEPS, "it was stopped within its run"
+    epoch, batch, _ = went_on
     with world.process(run_id) as process:
         output, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error
-    assert f"run {run_id} goes on after epoch {done}" in error
-    assert f"run {run_id} epoch {done}/5" not in error
-    assert f"run {run_id} epoch {done + 1}/5" in error
-    assert output.startswith(f"run {run_id}: 5 epochs")
-    assert world.outcome(run_id) == undisturbed
-
-
-def test_stopped_by_signals_it_says_so_and_goes_on_bit_for_bit(
-    world: World, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SIGINT in one epoch, SIGTERM in a later one; while it runs nobody else may have it."""
-    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.3)
-    run_id = world.planned()
-    with world.process(run_id) as process:
-        world.wait_for_epoch(run_id, 1, process)
-        with pytest.raises(RunError, match=rf"running elsewhere \(.*:{process.pid}\)"):
-            train(world.db, run_id, device="cpu")
-        with pytest.raises(RunError, match="running elsewhere"):
-            runs.remove(world.db, run_id)
-        with pytest.raises(RunError, match="is running and cannot be cancelled"):
-            runs.cancel(world.db, run_id)
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGCONT)
-        _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert error.splitlines()[-1] == "lvmdb: interrupted"
-    assert "Traceback" not in error
-    assert world.status(run_id) == ("failed", "interrupted")
-    done = world.epoch(run_id)
-    assert 1 <= done < 5
-    with world.process(run_id) as process:
-        world.wait_for_epoch(run_id, done + 1, process)
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGCONT)
-        _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in error
-    assert world.status(run_id) == ("failed", "interrupted")
-    world.completed(run_id)
-    assert world.outcome(run_id) == undisturbed
+    within = f" and {batch} of 65 batches" if batch else ""
+    assert f"run {run_id} goes on after epoch {epoch}{within}\n" in error
+    assert f"run {run_id} epoch {epoch}/3" not in error
+    assert output.startswith(f"run {run_id}: 3 epochs")
+    assert world.outcome(run_id) == world.outcome(undisturbed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.db import checkpoints, claims, runs
 from lvmdb.db.checkpoints import Checkpoint
+from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric
 from lvmdb.errors import DatabaseError, RunError, SequenceError, UnknownNameError
@@ -32,17 +34,25 @@ def run_id(db: Database, corpus: Corpus, sequence_set: MakeSet) -> int:
     return plan(db, "copy-last", "s", {})
 
 
-def started(db: Database, run_id: int) -> None:
+def start(claimed: Claim, *stamps: str) -> None:
+    with claimed._db.connect() as connection:
+        seen = runs.read(connection, claimed.run_id).sequence_fingerprint
     runs.start(
-        db,
-        run_id,
+        claimed,
         device="cpu",
         kernel="torch",
         parameter_count=0,
         code_version="abc",
         code_dirty=None,
         environment={"python": "3"},
+        seen_fingerprint=seen,
+        stamps=stamps,
     )
+
+
+def started(db: Database, run_id: int) -> None:
+    with claims.claim(db, run_id) as claimed:
+        start(claimed)
 
 
 def test_one_at_a_time_has_a_run(
@@ -50,8 +60,8 @@ def test_one_at_a_time_has_a_run(
 ) -> None:
     monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.2)
     other = plan(db, "context-mean", "s", {})
-    with claims.claim(db, run_id):
-        started(db, run_id)
+    with claims.claim(db, run_id) as claimed:
+        start(claimed)
         with (
             pytest.raises(
                 RunError, match=rf"run {run_id} is running elsewhere \({claims.worker_name()}"
@@ -132,9 +142,9 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
     assert state() == ("failed", "it is broken", True, True)
     runs.retry(db, run_id)
     assert state() == ("planned", None, False, False)
-    started(db, run_id)
     with claims.claim(db, run_id) as claimed:
-        runs.finish(db, claimed, parameter_count=3)
+        start(claimed)
+        runs.finish(claimed, parameter_count=3)
     assert state() == ("succeeded", None, False, True)
     for wrong in (runs.cancel, runs.retry):
         with pytest.raises(RunError, match="is succeeded"):
@@ -171,7 +181,7 @@ def test_a_failure_has_a_message(
     assert type(error).__name__ in trace
 
 
-def test_metrics_are_written_once_and_forgotten_by_epoch(
+def test_metrics_are_written_once_and_forgotten_by_step(
     db: Database, run_id: int, sql: Sql
 ) -> None:
     written = [Metric("loss", "val", 10 * epoch, epoch, 1.0 / epoch) for epoch in (1, 2, 3)]
@@ -179,7 +189,7 @@ def test_metrics_are_written_once_and_forgotten_by_epoch(
         runs.write_metrics(connection, run_id, written)
         runs.write_metrics(connection, run_id, [Metric("loss", "val", 20, 2, 0.25)])
         runs.write_metrics(connection, run_id, [])
-        runs.forget_metrics_after(connection, run_id, 2)
+        runs.forget_metrics_after(connection, run_id, 20)
     assert sql("SELECT epoch, step, value FROM run_metric ORDER BY 1") == [
         (1, 10, 1.0),
         (2, 20, 0.25),
@@ -267,12 +277,68 @@ def test_an_exception_to_the_rules_is_stamped(
     ]
 
 
-def test_a_run_whose_session_ended_writes_no_more(db: Database, run_id: int, sql: Sql) -> None:
-    """Another process may have it by now."""
+def test_a_start_says_what_it_saw_and_stamps_once(db: Database, run_id: int, sql: Sql) -> None:
+    sql("UPDATE experiment_run SET stamps = '{scope=corpus}'")
+    for stamps in ([], ["cache=2GB"], ["cache=2GB", "scope=corpus"], ["cache=1GB"]):
+        with claims.claim(db, run_id) as claimed:
+            start(claimed, *stamps)
+    assert sql("SELECT stamps, seen_fingerprint = sequence_fingerprint FROM experiment_run") == [
+        (["scope=corpus", "cache=2GB", "cache=1GB"], True)
+    ]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_lost_claim_is_taken_again(
+    db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """As after a restart of the server, which ends all its sessions."""
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.1)
     with claims.claim(db, run_id) as claimed:
-        with db.connect() as connection:
-            claimed.check(connection)
+        if begun:
+            start(claimed)
+        before = claimed.pid
+        sql("SELECT pg_terminate_backend(%s, 5000)", [before])
+        claimed.write(lambda c: runs.write_metrics(c, run_id, [Metric("loss", "val", 1, 1, 0.5)]))
+        assert claimed.pid != before
+        with (
+            closing(db.raw_connection()) as other,
+            pytest.raises(RunError, match="running elsewhere"),
+        ):
+            claims.lock(db, other, run_id)
+    assert sql("SELECT value FROM run_metric") == [(0.5,)]
+
+
+def test_the_heartbeat_takes_a_lost_claim_again(
+    db: Database, run_id: int, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_EVERY", 0.05)
+    with claims.claim(db, run_id) as claimed:
+        before = claimed.pid
+        sql("SELECT pg_terminate_backend(%s, 5000)", [before])
+        until = time.monotonic() + 20
+        while claimed.pid == before and time.monotonic() < until:
+            time.sleep(0.02)
+        assert claimed.pid != before
+
+
+@pytest.mark.parametrize("ending", ["worker = 'elsewhere:1'", "status = 'cancelled'", None])
+def test_a_run_that_another_had_meanwhile_is_written_no_more(
+    db: Database, run_id: int, sql: Sql, ending: str | None
+) -> None:
+    """Its checkpoints are the other's by now; nor is a failure written over the other's state."""
+    change = f"UPDATE experiment_run SET {ending}" if ending else "DELETE FROM experiment_run"
+
+    def lose(claimed: Claim) -> None:
+        start(claimed)
         sql("SELECT pg_terminate_backend(%s, 5000)", [claimed.pid])
-        with pytest.raises(RunError, match="no longer this process's"):
-            runs.finish(db, claimed, parameter_count=0)
-    assert runs.get(db, run_id).status == "planned"
+        sql(change)
+        runs.finish(claimed, parameter_count=0)
+
+    with (
+        claims.claim(db, run_id) as claimed,
+        pytest.raises(RunError, match=r"no longer this process's: .*goes on from the last"),
+        claims.failure_recorded(db, run_id, worker=claims.worker_name()),
+    ):
+        lose(claimed)
+    expected = {"worker = 'elsewhere:1'": [("running",)], "status = 'cancelled'": [("cancelled",)]}
+    assert sql("SELECT status FROM experiment_run") == expected.get(ending or "", [])

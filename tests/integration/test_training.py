@@ -24,9 +24,11 @@ from lvmdb.models import registry
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
 from lvmdb.training import environment
+from lvmdb.training.loop import Trainer
 from lvmdb.training.plan import plan
+from lvmdb.training.reading import Reading
 from lvmdb.training.schedule import learning_rate
-from lvmdb.training.step import parameter_groups
+from lvmdb.training.step import Stepper, parameter_groups
 from lvmdb.training.train import train
 
 Fresh = Callable[..., AbstractContextManager[Database]]
@@ -175,6 +177,8 @@ def test_a_rows_story_is_complete(world: World, lstm: int) -> None:
     assert row["error"] is row["traceback"] is None
     assert row["created_at"] <= row["started_at"] <= row["heartbeat_at"] == row["finished_at"]
     assert bytes.fromhex(row["sequence_fingerprint"][2:]) == world.sequences.fingerprint
+    assert row["seen_fingerprint"] == row["sequence_fingerprint"]
+    assert row["environment"]["world_size"] == 1
 
 
 def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
@@ -195,6 +199,9 @@ def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
         "clip": 1.0,
         "patience": 3,
         "buffer_size": 4096,
+        "objective": "last",
+        "sequence_len": 64,
+        "half": False,
     }
 
 
@@ -314,8 +321,6 @@ def test_a_run_that_failed_goes_on_by_the_same_command(
 ) -> None:
     undisturbed = world.trained("lstm", 5, dropout=0.3, layers=2)
     run_id = world.planned("lstm", 5, dropout=0.3, layers=2)
-    from lvmdb.training.loop import Trainer
-
     real, calls = Trainer._validate, 0
 
     def broken(trainer: Trainer) -> dict[str, float]:
@@ -339,6 +344,46 @@ def test_a_run_that_failed_goes_on_by_the_same_command(
     for kind in ("best", "last"):
         ours, theirs = (world.checkpoint(run, kind)["sha256"] for run in (run_id, undisturbed))
         assert ours == theirs
+    assert world.metrics(run_id) == world.metrics(undisturbed)
+
+
+def test_a_run_that_fails_at_many_batches_ends_as_if_it_had_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of epochs, after the last batch of one, and with or without a save there."""
+    options: dict[str, object] = {"dropout": 0.3, "layers": 2, "batch_size": 8, "epochs": 3}
+    undisturbed = world.trained("lstm", 6, **options)
+    run_id = world.planned("lstm", 6, **options)
+    batches = math.ceil(world.sequences.window_count("train") / 8)
+    real, allowed = Stepper.step, iter(range(0))
+
+    def failing(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        if next(allowed, None) is None:
+            raise OSError("the disk went away")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", failing)
+    seen = []
+    for steps, every in ((batches, 0.0), (7, 300.0), (7, 0.0), (1, 0.0), (batches - 9, 0.0)):
+        allowed = iter(range(steps))
+        with pytest.raises(OSError, match="disk went away"):
+            train(world.db, run_id, device="cpu", reading=Reading(checkpoint_every=every))
+        last = world.checkpoint(run_id, "last")
+        seen.append((last["epoch"], last["batch"]))
+        assert last["step"] == last["epoch"] * batches + last["batch"]
+    assert seen == [(1, 0), (1, 0), (1, 7), (1, 8), (1, batches - 1)]
+    monkeypatch.setattr(Stepper, "step", real)
+    # The first epoch that goes on has one batch left; here it has none.
+    validate = Trainer._validate
+    monkeypatch.setattr(Trainer, "_validate", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(world.db, run_id, device="cpu", reading=Reading(checkpoint_every=0))
+    assert world.checkpoint(run_id, "last")["batch"] == batches
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    assert train(world.db, run_id, device="cpu").epochs == 3
+    for kind in ("best", "last"):
+        ours, theirs = (world.checkpoint(run, kind) for run in (run_id, undisturbed))
+        assert (ours["sha256"], ours["progress"]) == (theirs["sha256"], theirs["progress"])
     assert world.metrics(run_id) == world.metrics(undisturbed)
 
 

@@ -18,7 +18,7 @@ from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training import losses
 from lvmdb.training.checkpoint import pack, pack_state, unpack, unpack_state
 from lvmdb.training.options import TrainingOptions
-from lvmdb.training.step import Stepper
+from lvmdb.training.step import Stepper, seed_step
 
 CONFIG = LSTMConfig(input_dim=12, output_dim=12, context_len=3, hidden=8, layers=2, dropout=0.4)
 
@@ -44,9 +44,14 @@ def batch(seed: int) -> SequenceBatch:
 def stepped(seed: int, steps: int) -> Stepper:
     stepper = Stepper(built(seed), losses.get("mse"), TrainingOptions())
     stepper.model.train()
-    for number in range(steps):
-        stepper.step(batch(number), 1e-2)
+    take(stepper, range(steps))
     return stepper
+
+
+def take(stepper: Stepper, steps: range) -> None:
+    for number in steps:
+        seed_step(7, number, 0)
+        stepper.step(batch(number), 1e-2)
 
 
 def test_the_bytes_are_a_function_of_the_weights() -> None:
@@ -76,20 +81,21 @@ def test_going_on_is_bit_for_bit() -> None:
     assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.01
     assert resumed.optimizer.param_groups[1]["weight_decay"] == 0.0
     resumed.model.train()
-    for number in range(4, 7):
-        resumed.step(batch(number), 1e-2)
+    take(resumed, range(4, 7))
     assert pack(resumed.model, CONFIG, resumed.optimizer) == pack(
         straight.model, CONFIG, straight.optimizer
     )
 
 
-def test_without_an_optimizer_the_random_state_is_left_alone() -> None:
-    data = pack(built(1), CONFIG)
-    model = built(2)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    unpack(data, model, CONFIG)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_random_numbers_are_of_run_step_and_process() -> None:
+    def drawn(seed: int, step: int, rank: int) -> float:
+        seed_step(seed, step, rank)
+        return float(torch.rand(()))
+
+    given = [(s, t, r) for s in (0, 1, -1, 2**63 - 1) for t in (0, 1, 10**9) for r in (0, 1)]
+    found = [drawn(*numbers) for numbers in given]
+    assert found == [drawn(*numbers) for numbers in given]
+    assert len(set(found)) == len(given)
 
 
 def test_another_forward_pass_under_the_same_names_is_refused(
