@@ -5,13 +5,16 @@ from __future__ import annotations
 import statistics
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert
 
 from lvmdb.db.engine import Database
 from lvmdb.db.schema.retrieval import benchmark
+
+PEAK = "peak MB"
+"""Unit of a process's peak memory above what it held before, in 10^6 bytes."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class Measured:
         contender: its name.
         unit: of the values, e.g. `vectors/s`.
         samples: the repetitions, in order; contenders take turns.
+        peer: the contender that it is compared with; None for none.
+        parameters: of this contender alone.
     """
 
     contender: str
     unit: str
     samples: Sequence[float]
+    peer: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -43,8 +50,14 @@ def write(
     parameters: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> list[dict[str, object]]:
-    """Store one call's contenders; returns rows for people, with each one's ratio to the first."""
+    """Store one call's contenders, each with the call's parameters and its own.
+
+    Returns:
+        Rows for people, with the ratio of each value to its peer's; None where the peer was not
+        measured.
+    """
     session = uuid.uuid4()
+    own = [{**parameters, **m.parameters} | ({"peer": m.peer} if m.peer else {}) for m in measured]
     with db.begin() as connection:
         connection.execute(
             insert(benchmark),
@@ -57,23 +70,28 @@ def write(
                     "value": m.value,
                     "unit": m.unit,
                     "samples": list(m.samples),
-                    "parameters": dict(parameters),
+                    "parameters": given,
                     "environment": dict(environment),
                 }
-                for m in measured
+                for m, given in zip(measured, own, strict=True)
             ],
         )
-    first = measured[0].value
+    medians: dict[tuple[str | None, str], float] = {
+        (m.contender, m.unit): m.value for m in measured
+    }
     return [
         {
             "benchmark": name,
             "subject": subject,
             "contender": m.contender,
-            "value": round(m.value, 1),
+            "value": m.value,
             "unit": m.unit,
-            "ratio": round(m.value / first, 3),
-            "lowest": round(min(m.samples), 1),
-            "highest": round(max(m.samples), 1),
+            "peer": m.peer,
+            "ratio": m.value / medians[m.peer, m.unit] if (m.peer, m.unit) in medians else None,
+            "lowest": min(m.samples),
+            "highest": max(m.samples),
+            "samples": list(m.samples),
+            "parameters": given,
         }
-        for m in measured
+        for m, given in zip(measured, own, strict=True)
     ]

@@ -1,33 +1,45 @@
-"""`lvmdb bench stream`: vectors a second, beside what a plain client reaches.
+"""`lvmdb bench stream`: vectors and windows a second, beside other clients and beside memory.
 
-All contenders read the same concepts in the same order over one connection and end with float32
-arrays in memory. They take turns, so that what else the machine does meets them alike.
+All contenders read the same concepts of one split, in the same order, and end with float32 arrays;
+how many each read is checked. They take turns.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-import psycopg
-from pgvector.psycopg import register_vector
+from numpy.typing import NDArray
 
 from lvmdb.db.benchmarks import Measured
-from lvmdb.db.engine import Database, translated_errors
-from lvmdb.db.queries import psycopg_sql
+from lvmdb.db.engine import Database
+from lvmdb.errors import SequenceError, UnknownNameError
 from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.sequences.held import batches, copied, npy_file
+from lvmdb.sequences.peers import ADAPTER, PEERS, Blocks, Peer, Split, adapter
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
+from lvmdb.sequences.turns import Contender, take_turns
 
-ADAPTER = "named cursor, pgvector's numpy adapter"
-TEXT = "psycopg, text"
-STREAM = "lvmdb stream, concepts"
-BATCHES = "lvmdb stream, shuffled batches of 64"
+MEMORY, MAPPED = "array in memory", "memory-mapped NPY"
+MEMORY_WINDOWS, MAPPED_WINDOWS = f"windows of an {MEMORY}", f"windows of a {MAPPED}"
+HALF = "lvmdb, halfvec"
 
-PEER_ROWS = 200
-"""Rows a round trip of the plain client: its best size; 500 and more take it longer."""
+READERS = (1, 2, 4)
+FETCH_SIZES = (50, 200, 500, 1_000, 2_000)
+"""Rows a round trip that are tried, of the adapter and of lvmdb."""
+
+_SWEEP_ROWS, _SWEEP_PASSES = 10_000, 3
+"""How much is read for each fetch size, and how often."""
+
+_BATCH = 64
+
+Warn: TypeAlias = Callable[[str], None]
 
 
 def bench_stream(
@@ -36,56 +48,219 @@ def bench_stream(
     *,
     split: str = "train",
     repetitions: int = 5,
+    readers: Sequence[int] = READERS,
+    only: Sequence[str] = (),
     progress: Progress = SILENT,
+    warn: Warn = lambda _: None,
 ) -> list[Measured]:
-    """Measure each way of reading a split; the peer comes first.
+    """Measure each way of reading a split.
+
+    Args:
+        db, sequences, split: what is read.
+        repetitions: measured passes; the slow contenders have fewer.
+        readers: connections that lvmdb reads with, one contender each.
+        only: parts of the names of the contenders that are measured; none names all.
+        progress: told of every pass.
+        warn: told of each contender that is left out, and why.
 
     Returns:
-        Vectors read a second. For batches, vectors of the windows' concepts, each counted once.
+        Vectors a second and windows (in shuffled batches of 64) a second, and peak memory in MB.
+
+    Raises:
+        SequenceError: the set is a draft, or a contender read more or fewer than it holds.
+        UnknownNameError: `only` names no contender.
+        InputError: the vectors cannot be written to a temporary file.
     """
-    plain = SequenceStream(db, sequences, split, StreamOptions())
-    shuffled = SequenceStream(db, sequences, split, StreamOptions(shuffle=True))
-    held = sum(len(b.vectors) for b in plain.blocks())
-    contenders: dict[str, Callable[[], int]] = {
-        ADAPTER: lambda: _adapter(db, sequences, split, binary=True),
-        TEXT: lambda: _adapter(db, sequences, split, binary=False),
-        STREAM: lambda: sum(len(b.vectors) for b in plain.blocks()),
-        BATCHES: lambda: held if sum(len(b) for b in shuffled) else 0,
-    }
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
-    with progress.task("measuring", repetitions * len(contenders), "passes") as advance:
-        for repetition in range(repetitions + 1):
-            for name, read in contenders.items():
-                # The slow one is measured once; the first round of the others warms the cache.
-                if name == TEXT and repetition != 1:
-                    advance(bool(repetition))
-                    continue
-                began = time.perf_counter()
-                vectors = read()
-                if repetition:
-                    samples[name].append(vectors / (time.perf_counter() - began))
-                    advance(1)
-    return [Measured(name, "vectors/s", values) for name, values in samples.items()]
+    sequences.frozen_fingerprint  # noqa: B018  (a draft is refused)
+    what = Split(db, sequences, split)
+    with ExitStack() as stack:
+        field = _Field(what, readers, stack, progress)
+        names = _chosen(list(field.makers), only)
+        contenders = []
+        for name in names:
+            unable = field.unable(name)
+            if unable is None:
+                contenders.append(field.makers[name]())
+            else:
+                warn(f"{name} is left out: {unable}")
+        return take_turns(contenders, repetitions, progress=progress, peaks=True)
 
 
-def _adapter(db: Database, sequences: SequenceSet, split: str, *, binary: bool) -> int:
-    parameters = {"sequence_set_id": sequences.sequence_set_id, "split": split}
-    count = 0
-    with translated_errors(), closing(db.raw_connection()) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        if binary:
-            register_vector(connection)
-        with connection.cursor(name="bench", binary=binary) as cursor:
-            cursor.execute(psycopg_sql("sequences", "bench_concepts"), parameters)
-            while rows := cursor.fetchmany(PEER_ROWS):
-                if binary:
-                    block = np.stack([_array(row[2]) for row in rows])
-                else:
-                    block = np.array([row[2][1:-1].split(",") for row in rows], dtype=np.float32)
-                count += len(block)
+class _Field:
+    """Who takes part: contenders by name, made when they are asked for."""
+
+    def __init__(
+        self, what: Split, readers: Sequence[int], stack: ExitStack, progress: Progress
+    ) -> None:
+        self._what, self._progress = what, progress
+        self._peers = {peer.name: peer for peer in PEERS}
+        # Written once, by the first who needs it.
+        self._npy = cache(
+            lambda: stack.enter_context(npy_file(self._lvmdb().vectors, what.concepts))
+        )
+        self._lvmdb_rows = cache(lambda: self._sweep("lvmdb", self._of_size))
+        self.makers: dict[str, Callable[[], Contender]] = {
+            ADAPTER: self._adapter,
+            **{peer.name: partial(self._peer, peer) for peer in PEERS},
+            **{_named(count): partial(self._ours, count) for count in readers},
+            HALF: partial(self._ours, 1, half=True),
+            MEMORY: partial(self._held, MEMORY),
+            MAPPED: partial(self._held, MAPPED),
+            MEMORY_WINDOWS: partial(self._held_windows, MEMORY),
+            MAPPED_WINDOWS: partial(self._held_windows, MAPPED),
+            **{_windows_named(count): partial(self._our_windows, count) for count in readers},
+        }
+
+    def unable(self, name: str) -> str | None:
+        """Why a contender cannot take part; None where it can."""
+        peer = self._peers.get(name)
+        if peer is None or not peer.optional:
+            return None
+        try:
+            with closing(peer.read(self._what)) as blocks:
+                next(blocks, None)
+        except Exception as error:  # whatever another client raises
+            reason = " ".join(str(error).split())
+            return reason or type(error).__name__
+        return None
+
+    def _adapter(self) -> Contender:
+        rows, tried = self._sweep(ADAPTER, partial(adapter, self._what))
+        how = "named cursor, binary, pgvector's numpy adapter"
+        given = {"kind": "client", "how": how, "fetch_rows": rows, "tried": tried}
+        return self._vectors(ADAPTER, partial(adapter, self._what, rows), given)
+
+    def _peer(self, peer: Peer) -> Contender:
+        given = {"kind": "client", "how": peer.how}
+        return self._vectors(peer.name, partial(peer.read, self._what), given, peer.passes)
+
+    def _ours(self, readers: int, *, half: bool = False) -> Contender:
+        rows, tried = self._lvmdb_rows()
+        stream = self._lvmdb(readers=readers, half=half, fetch_rows=rows)
+        given = {"kind": "lvmdb", "readers": readers, "half": half, "fetch_rows": rows}
+        name = HALF if half else _named(readers)
+        return self._vectors(name, stream.vectors, {**given, "tried": tried})
+
+    def _our_windows(self, readers: int) -> Contender:
+        stream = self._lvmdb(readers=readers, shuffle=True, batch_size=_BATCH)
+        given = {"kind": "lvmdb", "readers": readers, "batch": _BATCH}
+        return self._windows(_windows_named(readers), lambda: lambda: iter(stream), given)
+
+    def _held(self, name: str) -> Contender:
+        path = self._npy()
+        return Contender(
+            name,
+            "vectors/s",
+            lambda: partial(_all, name, copied(_opened(name, path)), self._what.concepts),
+            ADAPTER,
+            parameters={"kind": "memory", "how": _HELD[name]},
+        )
+
+    def _held_windows(self, source: str) -> Contender:
+        path = self._npy()
+        name = MEMORY_WINDOWS if source == MEMORY else MAPPED_WINDOWS
+
+        def opened() -> Callable[[], Iterable[SequenceBatch]]:
+            generator = np.random.default_rng(0)
+            return partial(batches, _opened(source, path), self._what, _BATCH, generator)
+
+        given = {"kind": "memory", "how": _HELD[source], "batch": _BATCH}
+        return self._windows(name, opened, given)
+
+    def _vectors(
+        self,
+        name: str,
+        read: Callable[[], Blocks],
+        parameters: dict[str, Any],
+        passes: int | None = None,
+    ) -> Contender:
+        def ready() -> Callable[[], int]:
+            return lambda: _all(name, read(), self._what.concepts)
+
+        return Contender(name, "vectors/s", ready, ADAPTER, passes, parameters)
+
+    def _windows(
+        self,
+        name: str,
+        opened: Callable[[], Callable[[], Iterable[SequenceBatch]]],
+        parameters: dict[str, Any],
+    ) -> Contender:
+        expected = self._what.sequences.window_count(self._what.name)
+
+        def ready() -> Callable[[], int]:
+            made = opened()
+            return lambda: _all(name, made(), expected)
+
+        return Contender(name, "windows/s", ready, MEMORY_WINDOWS, None, parameters)
+
+    def _lvmdb(self, **options: Any) -> SequenceStream:
+        what = self._what
+        return SequenceStream(what.db, what.sequences, what.name, StreamOptions(**options))
+
+    def _of_size(self, rows: int) -> Blocks:
+        return self._lvmdb(fetch_rows=rows).vectors()
+
+    def _sweep(self, name: str, read: Callable[[int], Blocks]) -> tuple[int, dict[str, int]]:
+        """The fetch size that reads the beginning of the split fastest; what each reaches."""
+        sizes = [
+            Contender(str(rows), "vectors/s", partial(partial, _some, read, rows))
+            for rows in FETCH_SIZES
+        ]
+        measured = take_turns(
+            sizes, _SWEEP_PASSES, progress=self._progress, title=f"fetch size of {name}"
+        )
+        best = max(measured, key=lambda m: m.value)
+        return int(best.contender), {m.contender: round(m.value) for m in measured}
+
+
+_HELD = {
+    MEMORY: "copied block by block; the peak holds the whole array",
+    MAPPED: "np.load(mmap_mode='r') of a file in the page cache; pages that are touched count",
+}
+
+
+def _opened(source: str, path: Path) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = np.load(path, mmap_mode="r" if source == MAPPED else None)
+    return vectors
+
+
+def _named(readers: int) -> str:
+    return f"lvmdb, {readers} reader" + ("s" if readers > 1 else "")
+
+
+def _windows_named(readers: int) -> str:
+    return f"windows by {_named(readers)}"
+
+
+def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    for part in only:
+        if not any(part.lower() in name.lower() for name in names):
+            raise UnknownNameError("contender", part, names)
+    return [
+        name for name in names if not only or any(part.lower() in name.lower() for part in only)
+    ]
+
+
+def _all(name: str, parts: Iterable[Any], expected: int) -> int:
+    """How many vectors or windows the parts hold together, all of them read.
+
+    Raises:
+        SequenceError: other than expected.
+    """
+    count = sum(map(len, parts))
+    if count != expected:
+        raise SequenceError(
+            f"{name} read {count} where the sequence set has {expected}: run 'lvmdb verify'"
+        )
     return count
 
 
-def _array(value: object) -> np.ndarray:
-    to_numpy = getattr(value, "to_numpy", None)
-    return np.asarray(to_numpy() if to_numpy else value, dtype=np.float32)
+def _some(read: Callable[[int], Blocks], rows: int) -> int:
+    """How many vectors the first blocks hold, up to a number that tells their speed."""
+    count = 0
+    with closing(read(rows)) as blocks:
+        for block in blocks:
+            count += len(block)
+            if count >= _SWEEP_ROWS:
+                break
+    return count

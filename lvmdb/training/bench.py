@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from itertools import islice
 
 import torch
@@ -17,62 +18,105 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
+from lvmdb.sequences.turns import Contender, take_turns
 from lvmdb.training import losses, options
 from lvmdb.training.environment import resolve_device
 from lvmdb.training.step import Stepper
 
-MEMORY = "batches held in memory"
-SQL = "batches streamed from SQL"
+ARCHITECTURES = ("lstm", "mamba2")
+
+MEMORY, SQL = "memory", "SQL"
 
 
 def bench_train(
     db: Database,
     sequences: SequenceSet,
-    architecture: str,
+    architectures: Sequence[str] = ARCHITECTURES,
     *,
-    batches: int = 100,
+    batches: int = 200,
     repetitions: int = 3,
+    readers: int = 1,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> list[Measured]:
-    """Train on the same batches from both sources in turns; memory, the peer, comes first.
+    """Train each architecture on the same batches from both sources in turns.
 
-    Each repetition of a source trains a fresh model of the default configuration on the first
-    `batches` batches of an epoch; opening the cursor counts.
+    Each pass trains a fresh model of the default configuration on the first `batches` batches of
+    a shuffled epoch; opening the stream counts. Memory is the peer.
+
+    Args:
+        db, sequences: what is read; the split is train.
+        architectures: by name; none twice.
+        batches, repetitions: of a pass, and measured passes.
+        readers: connections of the stream.
+        device: as for training.
+        progress: told of every pass.
+
+    Returns:
+        Windows a second, by architecture from memory and then from SQL.
 
     Raises:
-        UsageError: the architecture is a baseline.
+        UsageError: an architecture is a baseline.
     """
+    place = resolve_device(device)
+    contenders: list[Contender] = []
+    for architecture in dict.fromkeys(architectures):
+        contenders += _contenders(db, sequences, architecture, batches, readers, place)
+    return take_turns(contenders, repetitions, progress=progress)
+
+
+def _contenders(
+    db: Database,
+    sequences: SequenceSet,
+    architecture: str,
+    batches: int,
+    readers: int,
+    place: torch.device,
+) -> list[Contender]:
     found = registry.get(architecture)
     config, training = options.resolve(found, {}, sequences.context_len)
     if training is None:
         raise UsageError(f"--architecture: {architecture} is a baseline and is not trained")
-    place = resolve_device(device)
     stream = SequenceStream(
         db,
         sequences,
         "train",
         StreamOptions(
-            batch_size=training.batch_size, shuffle=True, pin_memory=place.type == "cuda"
+            batch_size=training.batch_size,
+            shuffle=True,
+            readers=readers,
+            pin_memory=place.type == "cuda",
         ),
     )
-    held = list(islice(stream, batches))
-    sources: dict[str, Iterable[SequenceBatch]] = {MEMORY: held, SQL: _First(stream, batches)}
-    samples: dict[str, list[float]] = {name: [] for name in sources}
-    with progress.task("measuring", repetitions * len(sources), "passes") as advance:
-        for repetition in range(repetitions + 1):
-            for name, source in sources.items():
-                torch.manual_seed(0)
-                model = found.build(config)
-                assert isinstance(model, LatentModel)
-                stepper = Stepper(model.to(place), losses.get("mse"), training)
-                began = time.perf_counter()
-                windows = _train(stepper, source, training.lr, place)
-                # The first round warms caches and is not counted.
-                if repetition:
-                    samples[name].append(windows / (time.perf_counter() - began))
-                    advance(1)
-    return [Measured(name, "windows/s", values) for name, values in samples.items()]
+
+    def ready(source: Callable[[], Iterable[SequenceBatch]]) -> Callable[[], int]:
+        torch.manual_seed(0)
+        model = found.build(config)
+        assert isinstance(model, LatentModel)
+        stepper = Stepper(model.to(place), losses.get("mse"), training)
+        return lambda: _train(stepper, source(), training.lr, place)
+
+    def streamed() -> Iterator[SequenceBatch]:
+        return islice(stream, batches)
+
+    held = list(streamed())
+    peer = f"{architecture}, from {MEMORY}"
+    given = {"architecture": architecture, "model": asdict(config), "batch": training.batch_size}
+    return [
+        Contender(
+            peer,
+            "windows/s",
+            partial(ready, lambda: held),
+            parameters={**given, "kind": "memory"},
+        ),
+        Contender(
+            f"{architecture}, from {SQL}",
+            "windows/s",
+            partial(ready, streamed),
+            peer,
+            parameters={**given, "kind": "lvmdb", "readers": readers},
+        ),
+    ]
 
 
 def _train(
@@ -85,13 +129,3 @@ def _train(
     if place.type == "cuda":
         torch.cuda.synchronize()
     return windows
-
-
-class _First:
-    """The first batches of a stream, each time anew."""
-
-    def __init__(self, stream: SequenceStream, batches: int) -> None:
-        self._stream, self._batches = stream, batches
-
-    def __iter__(self) -> Iterator[SequenceBatch]:
-        return islice(iter(self._stream), self._batches)

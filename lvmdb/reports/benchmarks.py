@@ -1,0 +1,174 @@
+"""What one call of `lvmdb bench` measured, side by side and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from lvmdb.db.benchmarks import PEAK
+from lvmdb.db.types import DIMENSION
+from lvmdb.errors import RunError
+from lvmdb.reports.plots import GREY, WIDTH, finite, fit, new_figure, number, plain_axes, png
+from lvmdb.reports.render import Rows
+
+MEGABYTES = DIMENSION * 4 / 1e6
+"""Of one vector of float32."""
+
+_SPEEDS = ("vectors/s", "windows/s")
+_KINDS = {
+    "lvmdb": ("#0072B2", "lvmdb"),
+    "client": ("#9a9a9a", "other clients"),
+    "memory": ("#E0B15A", "memory, not a database"),
+}
+_OTHER = "#9a9a9a"
+
+_BAR, _ABOVE, _BETWEEN, _BELOW = 30, 96, 62, 74
+_NAMES, _VALUES = 290, 190
+"""Pixels at the left and at the right of the bars."""
+
+_TIMES = "×"  # noqa: RUF001
+
+_LOGARITHMIC = 20
+"""Where the largest value is more than so many times the smallest, the axis is logarithmic."""
+
+
+def side_by_side(rows: Rows) -> list[dict[str, object]]:
+    """One row a contender: its speeds, MB/s of float32 made, peak memory, the ratio to its peer.
+
+    Columns that hold nothing are left out.
+
+    Args:
+        rows: of `db.benchmarks.write`.
+    """
+    found: dict[object, dict[str, object]] = {}
+    for row in rows:
+        empty = dict.fromkeys(("vectors/s", "MB/s", "windows/s", PEAK, "ratio"))
+        shown = found.setdefault(row["contender"], {"contender": row["contender"], **empty})
+        value = number(row["value"])
+        shown[str(row["unit"])] = round(value, 1) if row["unit"] == PEAK else round(value)
+        if row["unit"] == "vectors/s":
+            shown["MB/s"] = round(value * MEGABYTES, 1)
+        if row["ratio"] is not None:
+            shown["ratio"] = round(number(row["ratio"]), 3)
+    used = {name for shown in found.values() for name, value in shown.items() if value is not None}
+    return [{k: v for k, v in shown.items() if k in used} for shown in found.values()]
+
+
+def bars(rows: Rows, title: str) -> bytes:
+    """Draw speeds as horizontal bars, a panel for each unit, the fastest on top, as a PNG.
+
+    A thin line goes from the slowest to the fastest repetition; the ratio is to the contender's
+    peer. The axis is logarithmic where the values span much.
+
+    Args:
+        rows: of `db.benchmarks.write`.
+        title: stands above the picture.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        RunError: there is no speed to draw.
+    """
+    panels = []
+    for unit in _SPEEDS:
+        drawn = [row for row in rows if row["unit"] == unit and finite(number(row["value"]))]
+        if drawn:
+            panels.append((unit, sorted(drawn, key=lambda row: number(row["value"]))))
+    if not panels:
+        raise RunError("no speed was measured: there is nothing to draw")
+    inside = sum(_BAR * (len(drawn) + 1) for _, drawn in panels)
+    height = _ABOVE + inside + _BETWEEN * (len(panels) - 1) + _BELOW
+    figure = new_figure(WIDTH, height)
+    top = height - _ABOVE
+    for unit, drawn in panels:
+        tall = _BAR * (len(drawn) + 1)
+        axes = figure.add_axes(
+            (
+                _NAMES / WIDTH,
+                (top - tall) / height,
+                (WIDTH - _NAMES - _VALUES) / WIDTH,
+                tall / height,
+            )
+        )
+        _panel(axes, unit, drawn)
+        top -= tall + _BETWEEN
+    head = figure.text(18 / WIDTH, 1 - 28 / height, title, fontsize=15, fontweight="bold")
+    head.set(va="center", parse_math=False)
+    fit([head], WIDTH - 36)
+    _key(figure, height, [row for _, drawn in panels for row in drawn])
+    return png(figure)
+
+
+def _panel(axes: Any, unit: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Bars of one unit, the last one on top."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    values = [number(row["value"]) for row in rows]
+    lowest = [number(row["lowest"]) for row in rows]
+    highest = [number(row["highest"]) for row in rows]
+    places = range(len(rows))
+    logarithmic = min(values) > 0 and max(values) > _LOGARITHMIC * min(values)
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlim(0.6 * min(lowest) if logarithmic else 0, max(highest) * 1.02)
+    axes.set_ylim(-1, len(rows))
+    axes.barh(places, values, height=0.64, color=[_colour(row) for row in rows], zorder=2)
+    axes.hlines(places, lowest, highest, color="black", linewidth=1.1, alpha=0.75, zorder=3)
+    plain_axes(axes)
+    axes.grid(axis="y", visible=False)
+    axes.set_yticks(places, [str(row["contender"]) for row in rows])
+    axes.tick_params(which="both", labelsize=11, length=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(unit + (", logarithmic" if logarithmic else ""), fontsize=11, labelpad=2)
+    for place, row in zip(places, rows, strict=True):
+        ratio = "" if row["ratio"] is None else f"{number(row['ratio']):.2f}{_TIMES}"
+        for text, right in ((f"{number(row['value']):,.0f}", 76), (ratio, 126)):
+            axes.annotate(
+                text,
+                (1, place),
+                (right, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=11,
+            )
+
+
+def _key(figure: Any, height: int, rows: Sequence[Mapping[str, object]]) -> None:
+    """What the colours mean, of those that are there; what the line and the ratios are."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    there = {_kind(row) for row in rows}
+    handles: list[Any] = [
+        Patch(color=colour, label=label)
+        for kind, (colour, label) in _KINDS.items()
+        if kind in there
+    ]
+    handles.append(
+        Line2D([], [], color="black", linewidth=1.1, alpha=0.75, label="slowest to fastest pass")
+    )
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(14 / WIDTH, 1 - 46 / height),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=11,
+        columnspacing=1.6,
+    )
+    peers = dict.fromkeys(str(row["peer"]) for row in rows if row["ratio"] is not None)
+    if peers:
+        text = f"{_TIMES} of: {'; '.join(peers)}"
+        note = figure.text(18 / WIDTH, 14 / height, text, fontsize=10, color=GREY)
+        note.set_parse_math(False)
+        fit([note], WIDTH - 36)
+
+
+def _kind(row: Mapping[str, object]) -> str:
+    return str(cast("Mapping[str, object]", row["parameters"]).get("kind"))
+
+
+def _colour(row: Mapping[str, object]) -> str:
+    return _KINDS.get(_kind(row), (_OTHER, ""))[0]

@@ -1,0 +1,44 @@
+-- What benchmarks read: the same concepts of a split for every contender, in the same order.
+
+-- name: articles
+-- The articles of a split in the set's order; for scope corpus, all of them.
+SELECT article_id, concepts
+FROM sequence_article
+WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
+ORDER BY position;
+
+-- name: vectors
+-- Their vectors, in the shape that is read fastest: articles in turn, by the index, without a sort.
+SELECT concept.concept_vec
+FROM (
+    SELECT article_id
+    FROM sequence_article
+    WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
+    ORDER BY position
+) AS listed
+CROSS JOIN LATERAL (
+    SELECT c.concept_vec
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+    ORDER BY c.seq
+    OFFSET 0
+) AS concept;
+
+-- name: copy_vectors
+-- The same by COPY.
+COPY (
+    SELECT concept.concept_vec
+    FROM (
+        SELECT article_id
+        FROM sequence_article
+        WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
+        ORDER BY position
+    ) AS listed
+    CROSS JOIN LATERAL (
+        SELECT c.concept_vec
+        FROM cpe_entry c
+        WHERE c.article_id = listed.article_id
+        ORDER BY c.seq
+        OFFSET 0
+    ) AS concept
+) TO STDOUT (FORMAT BINARY);
