@@ -115,13 +115,17 @@ def _panel(axes: Any, unit: str, rows: Sequence[Mapping[str, object]]) -> None:
     axes.hlines(places, lowest, highest, color="black", linewidth=1.1, alpha=0.75, zorder=3)
     plain_axes(axes)
     axes.grid(axis="y", visible=False)
-    axes.set_yticks(places, [str(row["contender"]) for row in rows])
     axes.tick_params(which="both", labelsize=11, length=0)
+    axes.set_yticks(places, [str(row["contender"]) for row in rows])
+    for name in axes.get_yticklabels():
+        name.set_parse_math(False)
+    fit(axes.get_yticklabels(), _NAMES - 20)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(unit + (", logarithmic" if logarithmic else ""), fontsize=11, labelpad=2)
     for place, row in zip(places, rows, strict=True):
-        ratio = "" if row["ratio"] is None else f"{number(row['ratio']):.2f}{_TIMES}"
+        times = number(row["ratio"])
+        ratio = f"{times:,.{2 if times < 100 else 0}f}{_TIMES}" if finite(times) else ""
         for text, right in ((f"{number(row['value']):,.0f}", 76), (ratio, 126)):
             axes.annotate(
                 text,

@@ -203,7 +203,6 @@ def test_a_client_that_cannot_read_is_said_and_one_that_reads_less_is_an_error(
 
     def refusing(_: Split) -> Blocks:
         raise RuntimeError("no such\n type: vector")
-        yield
 
     def short(split: Split) -> Blocks:
         for block in adapter(split):
