@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lvmdb.db import native
 from lvmdb.db.benchmarks import Measured
 from lvmdb.db.engine import Database
 from lvmdb.errors import SequenceError, UnknownNameError
@@ -114,32 +115,28 @@ class _Field:
     def unable(self, name: str) -> str | None:
         """Why a contender cannot take part; None where it can."""
         peer = self._peers.get(name)
-        if peer is None or not peer.optional:
-            return None
-        try:
-            with closing(peer.read(self._what)) as blocks:
-                next(blocks, None)
-        except Exception as error:  # whatever another client raises
-            reason = " ".join(str(error).split())
-            return reason or type(error).__name__
-        return None
+        return peer.unable(self._what) if peer and peer.optional else None
 
     def _adapter(self) -> Contender:
         rows, tried = self._sweep(ADAPTER, partial(adapter, self._what))
         how = "named cursor, binary, pgvector's numpy adapter"
-        given = {"kind": "client", "how": how, "fetch_rows": rows, "tried": tried}
+        given = Peer(ADAPTER, how, adapter, "pgvector").parameters
+        given |= {"fetch_rows": rows, "tried": tried}
         return self._vectors(ADAPTER, partial(adapter, self._what, rows), given)
 
     def _peer(self, peer: Peer) -> Contender:
-        given = {"kind": "client", "how": peer.how}
-        return self._vectors(peer.name, partial(peer.read, self._what), given, peer.passes)
+        read = partial(peer.read, self._what)
+        return self._vectors(peer.name, read, peer.parameters, peer.passes)
 
     def _ours(self, readers: int, *, half: bool = False) -> Contender:
         rows, tried = self._lvmdb_rows()
         stream = self._lvmdb(readers=readers, half=half, fetch_rows=rows)
-        given = {"kind": "lvmdb", "readers": readers, "half": half, "fetch_rows": rows}
+        # How the server sends vectors decides what this costs.
+        with closing(self._what.db.raw_connection()) as connection:
+            sent = "halfvec" if half else "as stored" if native.allowed(connection) else "portable"
+        given = {"kind": "lvmdb", "readers": readers, "sent": sent}
         name = HALF if half else _named(readers)
-        return self._vectors(name, stream.vectors, {**given, "tried": tried})
+        return self._vectors(name, stream.vectors, {**given, "fetch_rows": rows, "tried": tried})
 
     def _our_windows(self, readers: int) -> Contender:
         stream = self._lvmdb(readers=readers, shuffle=True, batch_size=_BATCH)

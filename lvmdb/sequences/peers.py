@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -92,6 +93,7 @@ class Peer:
         name: as in the results.
         how: what it does, for people.
         read: gives the vectors.
+        package: whose version is told.
         passes: how many are measured, at most; slow ones have few.
         optional: it may be missing or unable; then it is left out, and that is said.
     """
@@ -99,8 +101,28 @@ class Peer:
     name: str
     how: str
     read: Callable[[Split], Blocks]
+    package: str = "psycopg"
     passes: int | None = None
     optional: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is stored beside its speed."""
+        client = f"{self.package} {version(self.package)}"
+        return {"kind": "client", "how": self.how, "client": client}
+
+    def unable(self, split: Split) -> str | None:
+        """Why it cannot read, in one line without the password; None where it can."""
+        try:
+            with closing(self.read(split)) as blocks:
+                next(blocks, None)
+        except Exception as error:  # whatever another client raises
+            reason = " ".join(str(error).split()) or type(error).__name__
+            _, password = split.db.without_password()
+            for secret in (password, quote(password or "", safe="")):
+                reason = reason.replace(secret, "***") if secret else reason
+            return reason
+        return None
 
 
 def adapter(split: Split, rows: int = ROWS) -> Blocks:
@@ -233,12 +255,14 @@ PEERS: Sequence[Peer] = (
         "SQLAlchemy yield_per",
         "Core, stream_results, pgvector's type: it gets text and makes lists",
         sqlalchemy_core,
+        "sqlalchemy",
         passes=1,
     ),
     Peer(
         "pandas read_sql",
         "chunksize, stream_results, pgvector's adapter on text",
         pandas_frames,
+        "pandas",
         passes=1,
         optional=True,
     ),
@@ -246,12 +270,14 @@ PEERS: Sequence[Peer] = (
         "ConnectorX",
         "reads vector itself, as large_list<float>; arrow_stream",
         connectorx,
+        "connectorx",
         optional=True,
     ),
     Peer(
         "ADBC",
         "reads vector as opaque bytes (by COPY); parsed by numpy",
         adbc,
+        "adbc-driver-postgresql",
         optional=True,
     ),
     Peer("COPY BINARY, numpy", "the practical limit of a plain client", copy_binary),

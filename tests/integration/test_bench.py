@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from psycopg.conninfo import make_conninfo
 
 from lvmdb.cli.main import cli
 from lvmdb.corpus.articles import VectorArticle
@@ -184,7 +186,11 @@ def test_every_contender_is_measured(
     tried = speeds[ADAPTER].parameters["tried"]
     assert list(tried) == [str(size) for size in stream_bench.FETCH_SIZES]
     assert tried[str(speeds[ADAPTER].parameters["fetch_rows"])] == max(tried.values())
-    assert speeds["psycopg, text"].parameters["warmed_up"] is False
+    text = speeds["psycopg, text"].parameters
+    assert text["warmed_up"] is False
+    assert text["client"] == f"psycopg {version('psycopg')}"
+    assert speeds["lvmdb, halfvec"].parameters["sent"] == "halfvec"
+    assert speeds["lvmdb, 1 reader"].parameters["sent"] in ("as stored", "portable")
     if sys.platform == "linux":
         assert {m.contender for m in measured if m.unit == PEAK} == set(speeds)
     why = "is left out: this contender needs the package"
@@ -202,7 +208,7 @@ def test_a_client_that_cannot_read_is_said_and_one_that_reads_less_is_an_error(
     made = sequence_set()
 
     def refusing(_: Split) -> Blocks:
-        raise RuntimeError("no such\n type: vector")
+        raise RuntimeError("no such\n type at postgresql://me:p%25w@here (password=p%w): vector")
 
     def short(split: Split) -> Blocks:
         for block in adapter(split):
@@ -210,8 +216,11 @@ def test_a_client_that_cannot_read_is_said_and_one_that_reads_less_is_an_error(
 
     said: list[str] = []
     monkeypatch.setattr(stream_bench, "PEERS", [Peer("strange", "", refusing, optional=True)])
-    assert bench_stream(db, made, only=["strange"], warn=said.append) == []
-    assert said == ["strange is left out: no such type: vector"]
+    guarded = Database(make_conninfo(db.dsn, password="p%w"))
+    assert bench_stream(guarded, made, only=["strange"], warn=said.append) == []
+    assert said == [
+        "strange is left out: no such type at postgresql://me:***@here (password=***): vector"
+    ]
     monkeypatch.setattr(stream_bench, "PEERS", [Peer("short", "", short)])
     with pytest.raises(SequenceError, match=r"short read 23 where the sequence set has 24: run"):
         bench_stream(db, made, only=["short"])
