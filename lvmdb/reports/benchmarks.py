@@ -33,7 +33,7 @@ _LOGARITHMIC = 20
 
 
 def side_by_side(rows: Rows) -> list[dict[str, object]]:
-    """One row a contender: its speeds, MB/s of float32 made, peak memory, the ratio to its peer.
+    """One row a contender, for a table: speeds, MB/s of float32, peak memory, ratio to its peer.
 
     Columns that hold nothing are left out.
 
@@ -49,7 +49,8 @@ def side_by_side(rows: Rows) -> list[dict[str, object]]:
         if row["unit"] == "vectors/s":
             shown["MB/s"] = round(value * MEGABYTES, 1)
         if row["ratio"] is not None:
-            shown["ratio"] = round(number(row["ratio"]), 3)
+            # As text: a column of numbers has no more decimals than its largest needs.
+            shown["ratio"] = f"{number(row['ratio']):8.3f}"
     used = {name for shown in found.values() for name, value in shown.items() if value is not None}
     return [{k: v for k, v in shown.items() if k in used} for shown in found.values()]
 

@@ -35,7 +35,7 @@ READERS = (1, 2, 4)
 FETCH_SIZES = (50, 200, 500, 1_000, 2_000)
 """Rows a round trip that are tried, of the adapter and of lvmdb."""
 
-_SWEEP_ROWS, _SWEEP_PASSES = 10_000, 3
+_SWEEP_ROWS, _SWEEP_PASSES = 10_000, 5
 """How much is read for each fetch size, and how often."""
 
 _BATCH = 64

@@ -47,8 +47,8 @@ def test_a_contender_has_one_row_and_empty_columns_go() -> None:
     shown = side_by_side(ROWS)
     assert list(shown[0]) == ["contender", "vectors/s", "MB/s", "windows/s", PEAK, "ratio"]
     assert [tuple(one.values()) for one in shown] == [
-        ("peer", 1000, 3.1, None, 2.5, 1.0),
-        ("ours", 2000, 6.1, None, None, 2.0),
+        ("peer", 1000, 3.1, None, 2.5, "   1.000"),
+        ("ours", 2000, 6.1, None, None, "   2.000"),
         ("$of$ windows", None, None, 3, None, None),
     ]
     assert list(side_by_side(ROWS[3:])[0]) == ["contender", "windows/s"]
