@@ -64,12 +64,13 @@ def train(
 ) -> None:
     """Train what the run's row says; after any interruption the same command goes on.
 
-    Started by torchrun, its processes train the run together: see docs/distributed.md.
+    Started by torchrun, as in 'torchrun --nproc-per-node 2 -m lvmdb train --run-id 7', its
+    processes train the run together.
 
     \b
-    Examples:
+    Example:
       lvmdb train --run-id 7
-      torchrun --nproc-per-node 2 -m lvmdb train --run-id 7
+      lvmdb train --run-id 7 --readers 2 --checkpoint-every 60
     """
     from lvmdb.training.distributed import joined
     from lvmdb.training.reading import Reading
