@@ -7,14 +7,17 @@ Fixtures:
                     fixtures can use it).
     db              a `Database` of the test's own, migrated and empty; what it commits stays in it.
                     `db.dsn` is its connection string.
-    open_folder     an empty folder that every user may enter (pytest's are closed), removed after.
+    open_folders    `with open_folders() as folder`: an empty folder that every user may enter
+                    (pytest's are closed), removed at the end; in memory where there is room.
+    open_folder     one of the test's own.
     make_articles   `make_articles([7, 5])`: articles of so many concepts with seeded unit vectors.
     corpus          `corpus([7, 5], dataset="wiki")`: the same, written to `db` by the store.
     counts          `counts(db)`: rows of every table, to show that nothing changed.
     (autouse)       `LVMDB_*` variables are cleared, and `LVMDB_HOME` is a temporary folder.
 
-The server is the embedded one, started once for all workers of pytest-xdist, with fsync off; or
-the one at `LVMDB_TEST_DSN`, whose user must be allowed to create databases and the extension.
+The server is the embedded one, started once for all workers of pytest-xdist, with fsync off, in
+memory where there is room: each database is 300 files, which cost a disk ten times as much. Or it
+is the one at `LVMDB_TEST_DSN`, whose user must be allowed to create databases and the extension.
 Without a server the tests fail; they are not skipped.
 """
 
@@ -25,6 +28,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -46,6 +50,9 @@ from lvmdb.db.types import DIMENSION
 HOME = "LVMDB_TEST_HOME"
 """Names the test server's folder to the workers; the controller makes and removes it."""
 
+MEMORY, MEMORY_NEEDED = Path("/dev/shm"), 4 << 30
+"""A file system in memory, and how much must be free there for the tests to use it."""
+
 # A machine that is busy with other work is slow, and that is no fault of what is tested; the same
 # examples each time, so that a red run is red again.
 settings.register_profile(
@@ -59,14 +66,28 @@ MakeArticles = Callable[..., list[VectorArticle]]
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        home = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
-        home.chmod(0o755)
-        os.environ[HOME] = str(home)
+        os.environ[HOME] = str(_make_open_folder())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _remove_server(Path(os.environ.pop(HOME)))
+
+
+def _make_open_folder() -> Path:
+    # Paths of sockets are short, so pytest's folders would not do either way.
+    parent = MEMORY if _has_room(MEMORY) else Path("/tmp")
+    folder = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir=parent))
+    folder.chmod(0o755)
+    return folder
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether databases fit there, and programs may run from there."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= MEMORY_NEEDED and not found.f_flag & os.ST_NOEXEC
 
 
 def _remove_server(home: Path) -> None:
@@ -84,13 +105,24 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LVMDB_HOME", str(tmp_path / "lvmdb-home"))
 
 
+@pytest.fixture(scope="session")
+def open_folders() -> Callable[[], AbstractContextManager[Path]]:
+    """`with open_folders() as folder`: an empty folder that every user may enter."""
+
+    @contextlib.contextmanager
+    def make() -> Iterator[Path]:
+        folder = _make_open_folder()
+        yield folder
+        shutil.rmtree(folder)
+
+    return make
+
+
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def open_folder(open_folders: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
     """An empty folder that every user may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with open_folders() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +137,8 @@ def server_dsn() -> str:
     with psycopg.connect(dsn, autocommit=True) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit"):
             connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        # What lies in memory stays small.
+        connection.execute("ALTER SYSTEM SET max_wal_size = '512MB'")
         connection.execute("SELECT pg_reload_conf()")
     return dsn
 
@@ -114,10 +148,14 @@ def fresh_database(server_dsn: str) -> Iterator[FreshDatabase]:
     """`with fresh_database() as db`: a database that lives as long as the block."""
     base = f"lvmdb_test_{os.getpid()}"
     numbers = itertools.count()
+    left: deque[str] = deque()
 
     def execute(statement: str, name: str, *more: str) -> None:
-        with psycopg.connect(server_dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, (name, *more))))
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, (name, *more))))
+
+    def drop(keep: int) -> None:
+        while len(left) > keep:
+            execute("DROP DATABASE {} WITH (FORCE)", left.popleft())
 
     def dsn(name: str) -> str:
         return conninfo.make_conninfo(server_dsn, dbname=name)
@@ -125,16 +163,25 @@ def fresh_database(server_dsn: str) -> Iterator[FreshDatabase]:
     @contextlib.contextmanager
     def make(*, migrated: bool = True) -> Iterator[Database]:
         name = f"{base}_{next(numbers)}"
-        execute("CREATE DATABASE {} TEMPLATE {}", name, base if migrated else "template0")
+        # A copy of its files takes the server half the work of a copy through its log.
+        execute(
+            "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy",
+            *(name, base if migrated else "template0"),
+        )
         try:
             yield Database(dsn(name))
         finally:
-            execute("DROP DATABASE {} WITH (FORCE)", name)
+            # The server waits a tenth of a second for a session that is just ending, so the
+            # database that goes now is an older one.
+            left.append(name)
+            drop(keep=1)
 
-    execute("CREATE DATABASE {}", base)
-    migrate.upgrade(Database(dsn(base)))
-    yield make
-    execute("DROP DATABASE {} WITH (FORCE)", base)
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        execute("CREATE DATABASE {}", base)
+        migrate.upgrade(Database(dsn(base)))
+        yield make
+        left.append(base)
+        drop(keep=0)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
@@ -58,16 +58,14 @@ def make_server(open_folder: Path) -> Iterator[MakeServer]:
 
 
 @pytest.fixture(scope="module")
-def initialised() -> Iterator[Path]:
+def initialised(open_folders: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
     """A home with a data directory, for copying: to make one takes a second."""
-    folder = Path(tempfile.mkdtemp(prefix="lvmdb-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    server = Server(folder)
-    server.start()
-    server.stop()
-    yield folder
-    shutil.rmtree(server.socket_folder)
-    shutil.rmtree(folder)
+    with open_folders() as folder:
+        server = Server(folder)
+        server.start()
+        server.stop()
+        yield folder
+        shutil.rmtree(server.socket_folder)
 
 
 @pytest.fixture
