@@ -24,7 +24,7 @@ print(json.dumps({
     "package": lvmdb.__file__,
     "head": migrate.head(),
     "reports": queries.report_names(),
-    "statement": str(queries.query("sequences", "stream_concepts")),
+    "statement": str(queries.query("sequences", "stream_spans")),
     "folders": [str(files.project_folder(name)) for name in ("sql", "migrations")],
 }))
 if len(sys.argv) > 1:
@@ -67,7 +67,7 @@ def test_a_wheel_carries_them_inside_the_package(wheel: Path, tmp_path: Path, db
         "package": str(wheel / "lvmdb" / "__init__.py"),
         "head": migrate.head(),
         "reports": queries.report_names(),
-        "statement": str(queries.query("sequences", "stream_concepts")),
+        "statement": str(queries.query("sequences", "stream_spans")),
         "folders": [str(wheel / "lvmdb" / name) for name in ("sql", "migrations")],
     }
     assert migrate.drift(db) == []
