@@ -34,7 +34,8 @@ from lvmdb.training.train import check_data, train
 IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
 """Stamps of a reproduction that has been compared."""
 
-_OURS = ("reproduces=", "reproduction=")
+_OURS = ("reproduces=", "reproduction=", "cache=")
+"""Stamps of what happened to a run, which are not a new run's."""
 
 
 @dataclass(frozen=True)

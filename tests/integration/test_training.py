@@ -250,7 +250,12 @@ def test_checkpoints_are_the_last_epoch_and_the_best(world: World, lstm: int) ->
 
 @pytest.mark.parametrize("architecture", ["lstm", "mamba2"])
 def test_one_seed_gives_one_result(world: World, architecture: str) -> None:
-    first, again = (world.trained(architecture, 3, epochs=2, dropout=0.2) for _ in range(2))
+    """However it is read: the second time by two connections, and into a cache."""
+    first, again = (world.planned(architecture, 3, epochs=2, dropout=0.2) for _ in range(2))
+    train(world.db, first, device="cpu")
+    reading = Reading(readers=2, cache_bytes=50_000_000)
+    train(world.db, again, device="cpu", reading=reading)
+    assert [world.row(run)["stamps"] for run in (first, again)] == [[], ["cache=50MB"]]
     other = world.trained(architecture, 4, epochs=2, dropout=0.2)
     assert first != again
     for kind in ("best", "last"):
