@@ -116,7 +116,7 @@ def test_what_does_not_belong_together_is_seen(
     sql("UPDATE experiment_run SET code_version = 'abc', code_dirty = true")
     sql(
         "SET session_replication_role = replica; UPDATE experiment_run "
-        "SET sequence_fingerprint = 'x'"
+        "SET sequence_fingerprint = 'x', seen_fingerprint = 'x'"
     )
     found = page(db)
     (value,) = found["evaluation"].values()

@@ -6,7 +6,6 @@ import click
 import pytest
 import torch
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import HashStore
 
 from lvmdb.cli.train import train as command
 from lvmdb.errors import ModelError, RunError, SettingsError
@@ -56,7 +55,7 @@ def test_alone_nothing_is_asked() -> None:
 
 
 def test_the_first_that_fails_reports_and_stays_the_first() -> None:
-    store = HashStore()
+    store = dist.HashStore()  # type: ignore[attr-defined]
     worlds = [World(rank, 3, rank, store) for rank in (2, 0, 1)]
     assert [world.first_to_fail() for world in worlds * 2] == [True, False, False] * 2
     assert ALONE.first_to_fail()
