@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from lvmdb.db import native
 from lvmdb.db.queries import psycopg_sql
@@ -73,9 +76,19 @@ def read_spans(
             raise changed()
 
 
+class _Received(Loader):
+    """A value where libpq put it: psycopg's own loader would copy it once more."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Buffer:
+        return data
+
+
 @contextmanager
 def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCursor[Any]]:
     cursor = connection.cursor(name="stream_spans", binary=True)
+    cursor.adapters.register_loader("bytea", _Received)
     try:
         yield cursor
     finally:
@@ -87,7 +100,9 @@ def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCurso
             cursor.close()
 
 
-def _parsed(value: bytes, concepts: int, half: bool) -> NDArray[np.floating[Any]]:
+def _parsed(value: Buffer | None, concepts: int, half: bool) -> NDArray[np.floating[Any]]:
+    if value is None:  # no vector at all
+        raise changed()
     # Native bytes begin with the dimensions in the server's order, all others in network order.
     order = ">" if value[:2] == DIMENSION.to_bytes(2, "big") else "<"
     number = f"{order}f{2 if half else 4}"
