@@ -1,4 +1,4 @@
-"""Reading ahead: a thread makes the next item while this one is used."""
+"""Reading ahead: a thread makes the next items while this one is used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Generator[Item], *, name: str) -> Generator[Item]:
-    """The same items, made one ahead by a thread; close it to end the thread.
+def ahead(items: Generator[Item], *, name: str, depth: int = 1) -> Generator[Item]:
+    """The same items, made ahead by a thread; close it to end the thread.
 
     Args:
         items: runs wholly in the thread, its closing included; an error in it is raised here.
         name: of the thread.
+        depth: items that are ready at a time, at most; one more is in the making.
     """
-    ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(maxsize=1)
+    ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
 
     def put(item: tuple[Item] | BaseException | None) -> bool:

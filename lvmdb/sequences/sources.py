@@ -19,9 +19,6 @@ from lvmdb.sequences.order import Blocks
 from lvmdb.sequences.reader import read_spans
 from lvmdb.sequences.windows import Articles, Ints, Pieces, spans_of
 
-AHEAD = 2
-"""Blocks that a reader is ahead: one ready and one in the making."""
-
 
 class Source(Protocol):
     """Vectors of blocks, in their order.
@@ -61,13 +58,19 @@ class Streamed:
     ) -> None:
         self._articles, self._blocks = articles, blocks
         self._fetch_rows, self._half = fetch_rows, half
-        slots = min(in_use + AHEAD * len(connections), len(blocks))
+        count = len(connections)
+        # A reader that has decoded a round trip asks for the next: it may not wait for its turn.
+        ready = -(-fetch_rows * len(blocks) // max(1, int(blocks.concepts.sum())))
+        slots = min(in_use + (ready + 1) * count, len(blocks))
         self._arena = Arena(slots, int(blocks.concepts.max(initial=0)))
         self.vectors = self._arena.vectors
         self._rows: dict[int, int] = {}
-        count = len(connections)
         self._readers = [
-            ahead(self._filled(connection, range(first, len(blocks), count)), name="lvmdb-read")
+            ahead(
+                self._filled(connection, range(first, len(blocks), count)),
+                name="lvmdb-read",
+                depth=ready,
+            )
             for first, connection in enumerate(connections)
         ]
 

@@ -696,7 +696,7 @@ def test_memory_does_not_grow_with_the_corpus(
 
     monkeypatch.setattr(sources, "Arena", Counted)
     monkeypatch.setattr(windows, "PIECE", 16)
-    read = options(batch_size=7, buffer_size=64, shuffle=True, readers=2)
+    read = options(batch_size=7, buffer_size=64, shuffle=True, readers=2, fetch_rows=16)
     for articles in (40, 160):
         with fresh_database() as own:
             corpus([8] * articles, into=own)
