@@ -119,7 +119,7 @@ def stream(
 )
 @click.option(
     "--batches",
-    default=200,
+    default=400,
     show_default=True,
     type=click.IntRange(1),
     metavar="N",

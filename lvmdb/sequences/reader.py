@@ -22,8 +22,8 @@ from lvmdb.db.types import DIMENSION
 from lvmdb.errors import SequenceError
 from lvmdb.sequences.windows import Spans, grouped
 
-FETCH_ROWS = 2_000
-"""Concepts asked for at a time, 6 MB, or the one span that has more."""
+FETCH_ROWS = 1_000
+"""Concepts asked for at a time, 3 MB, or the one span that has more."""
 
 
 def read_spans(

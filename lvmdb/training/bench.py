@@ -33,7 +33,7 @@ def bench_train(
     sequences: SequenceSet,
     architectures: Sequence[str] = ARCHITECTURES,
     *,
-    batches: int = 200,
+    batches: int = 400,
     repetitions: int = 3,
     readers: int = 1,
     device: str = "auto",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, runs, snapshots
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
@@ -141,8 +142,8 @@ class Trainer:
         self._model.train()
         name = f"run {self._run.run_id} epoch {epoch}"
         left = max(self._train.windows - state.batch * self._options.batch_size, 0)
-        with self._progress.task(name, left, "windows") as advance:
-            for batch in self._train.at(epoch, state.batch) if left else ():
+        with self._progress.task(name, left, "windows") as advance, self._one_state() as shown:
+            for batch in self._train.at(epoch, state.batch, snapshot=shown) if left else ():
                 own = batch.targets
                 # The leader's clock decides, so that all agree.
                 late = world.leads and time.monotonic() - self._saved_at >= self._every
@@ -173,8 +174,24 @@ class Trainer:
             final_lr=self._options.final_lr,
         )
 
+    @contextmanager
+    def _one_state(self) -> Iterator[str | None]:
+        """The snapshot that the streams of all processes import; alone, a stream takes its own."""
+        if self._world.size == 1:
+            yield None
+            return
+        with ExitStack() as held:
+
+            def export() -> str:
+                # Kept open while the block lasts: others may come to it later.
+                return snapshots.export(held.enter_context(snapshots.reading(self._db)))
+
+            yield self._world.share(lambda: patiently(export, self._progress))
+
     def _validate(self) -> dict[str, float]:
-        own = validation_totals(self._model, self._stepper.loss, self._validation)
+        with self._one_state() as shown:
+            validation = self._validation.at(0, snapshot=shown)
+            own = validation_totals(self._model, self._stepper.loss, validation)
         return added(self._world.gather(own)).means()
 
     def _summed(self, averages: Averages) -> Totals:

@@ -146,6 +146,7 @@ def train(
                 shuffle=True,
                 objective=training.objective,
                 sequence_len=training.sequence_len,
+                half=training.half,
                 cache_bytes=reading.cache_bytes,
             )
             trainer = Trainer(
