@@ -43,6 +43,7 @@ class Claim:
     Attributes:
         run_id: of the run.
         pid: of the session, at the server.
+        sessions: how many there were; each but the first means that the server had gone away.
     """
 
     def __init__(self, db: Database, run_id: int) -> None:
@@ -54,6 +55,7 @@ class Claim:
         self.run_id = run_id
         self._db = db
         self._taking = threading.Lock()
+        self.sessions = 0
         self._take()
         # What the row says of who runs it, until `started` says that it is this process.
         self._found: tuple[str, str | None] | None = self._row()
@@ -110,6 +112,7 @@ class Claim:
             session.close()
             raise
         self._session, self.pid = session, session.info.backend_pid
+        self.sessions += 1
 
     def _row(self) -> tuple[str, str | None] | None:
         columns = experiment_run.c

@@ -30,6 +30,7 @@ from lvmdb.models.base import LatentModel
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.options import to_options
 from lvmdb.progress import Progress
+from lvmdb.sequences import sets
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.stream import SequenceStream
 from lvmdb.training import losses
@@ -106,6 +107,7 @@ class Trainer:
         self._world, self._every = world, checkpoint_every
         self._stepper = Stepper(model, losses.get(run.loss or ""), options, world)
         self._saved_at = time.monotonic()
+        self._verified = 1  # sessions of the claim since whose beginning the data was verified
         self._unsaved: list[Metric] = []
         self.state = State()
 
@@ -177,6 +179,7 @@ class Trainer:
     @contextmanager
     def _one_state(self) -> Iterator[str | None]:
         """The snapshot that the streams of all processes import; alone, a stream takes its own."""
+        self._verify_after_restart()
         if self._world.size == 1:
             yield None
             return
@@ -187,6 +190,17 @@ class Trainer:
                 return snapshots.export(held.enter_context(snapshots.reading(self._db)))
 
             yield self._world.share(lambda: patiently(export, self._progress))
+            # Until all have imported it, nobody leaves.
+            self._world.add(0)
+
+    def _verify_after_restart(self) -> None:
+        """A server that went away since the last stream was opened may show other data now."""
+        if self._claim is None:
+            return
+        patiently(self._claim.keep, self._progress)
+        if self._claim.sessions > self._verified:
+            patiently(lambda: sets.verify(self._db, self._train.sequences), self._progress)
+            self._verified = self._claim.sessions
 
     def _validate(self) -> dict[str, float]:
         with self._one_state() as shown:

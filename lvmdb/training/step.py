@@ -42,8 +42,7 @@ class Stepper:
         self._world = world
         self._forward: nn.Module = _Objective(model)
         if world.size > 1:
-            # No architecture has buffers that training changes.
-            self._forward = DistributedDataParallel(self._forward, broadcast_buffers=False)
+            self._forward = DistributedDataParallel(self._forward)
 
     def step(
         self, batch: SequenceBatch, rate: float, targets: int | None = None
