@@ -1,12 +1,5 @@
 -- What benchmarks read: the same concepts of a split for every contender, in the same order.
 
--- name: articles
--- The articles of a split in the set's order; for scope corpus, all of them.
-SELECT article_id, concepts
-FROM sequence_article
-WHERE sequence_set_id = :sequence_set_id AND (split = :split OR split IS NULL)
-ORDER BY position;
-
 -- name: vectors
 -- Their vectors, in the shape that is read fastest: articles in turn, by the index, without a sort.
 SELECT concept.concept_vec

@@ -21,6 +21,9 @@ MIN_PGVECTOR = (0, 8, 4)
 CONNECT_TIMEOUT = 10
 """Seconds to wait for a server to answer."""
 
+KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "4"}
+"""libpq's: a host that vanished is noticed after two minutes, not after two hours."""
+
 _GOING_AWAY = ("08", "57P")
 """SQLSTATEs of a connection that broke, and of a server that shuts down, crashes or starts."""
 
@@ -50,6 +53,8 @@ class Database:
             ) from None
         parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
         parameters.setdefault("application_name", "lvmdb")
+        for name, value in KEEPALIVES.items():
+            parameters.setdefault(name, value)
         self.dsn = conninfo.make_conninfo("", **parameters)
         self._engine = create_engine(
             "postgresql+psycopg://", creator=self.raw_connection, poolclass=NullPool

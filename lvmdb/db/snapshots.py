@@ -8,8 +8,10 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import InvalidParameterValue, UndefinedObject
 
 from lvmdb.db.engine import Database, translated_errors
+from lvmdb.errors import ConnectionLostError
 
 
 @contextmanager
@@ -22,13 +24,20 @@ def reading(db: Database, snapshot: str | None = None) -> Iterator[psycopg.Conne
             None sees the state of now.
 
     Raises:
-        DatabaseError: the snapshot is no longer there.
+        ConnectionLostError: the snapshot is no longer there.
     """
     with translated_errors(), closing(db.raw_connection()) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         if snapshot is not None:
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            importing = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
+            try:
+                connection.execute(importing)
+            except (UndefinedObject, InvalidParameterValue) as error:
+                # It lasts as long as the connection that exported it.
+                raise ConnectionLostError(
+                    f"the exported snapshot {snapshot} is gone, and the connection that held it"
+                ) from error
         yield connection
 
 

@@ -26,7 +26,9 @@ def window_counts(connection: Connection, draft: SequenceSet) -> Mapping[Any, An
     """
     key = {"sequence_set_id": draft.sequence_set_id}
     connection.execute(query("sequences", "count_concepts"), key)
-    missing = connection.execute(query("sequences", "count_missing_vectors"), key).scalar_one()
+    missing = connection.execute(
+        query("sequences", "count_missing_vectors"), key
+    ).scalar_one_or_none()
     if missing:
         raise SequenceError(
             f"{missing} concepts of dataset '{draft.dataset_source}' have no vector: "
@@ -92,9 +94,9 @@ def freeze(
     )
 
 
-def fingerprint(connection: Connection, sequence_set_id: int) -> bytes:
-    """SHA-256 of what a set is made of, as it is now."""
-    value: bytes = connection.execute(
+def fingerprint(connection: Connection, sequence_set_id: int) -> bytes | None:
+    """SHA-256 of what a set is made of, as it is now; None if the set, or all of it, is gone."""
+    value: bytes | None = connection.execute(
         query("sequences", "fingerprint"), {"sequence_set_id": sequence_set_id}
-    ).scalar_one()
+    ).scalar_one_or_none()
     return value

@@ -69,7 +69,7 @@ class Split:
     def articles(self) -> NDArray[np.int64]:
         """`(articles, 2)`: id and number of concepts, in order."""
         with self.db.connect() as connection:
-            rows = connection.execute(query("benchmarks", "articles"), self.parameters).all()
+            rows = connection.execute(query("sequences", "articles"), self.parameters).all()
         return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
 
     @property

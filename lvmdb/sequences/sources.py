@@ -14,6 +14,7 @@ from lvmdb.ahead import ahead
 from lvmdb.db import snapshots
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
+from lvmdb.errors import SequenceError
 from lvmdb.sequences.arena import Arena
 from lvmdb.sequences.order import Blocks
 from lvmdb.sequences.reader import read_spans
@@ -93,7 +94,7 @@ class Streamed:
             reader.close()
 
     def _filled(self, connection: psycopg.Connection[Any], numbers: range) -> Generator[int]:
-        """Every so-manieth block, in order: the first row of the slot that holds it."""
+        """One connection's blocks, in order: the first row of the slot that holds each."""
         mine = self._blocks.take(np.array(numbers, dtype=np.int64))
         spans = spans_of(mine.pieces, self._articles)
         read = read_spans(connection, spans, fetch_rows=self._fetch_rows, half=self._half)
@@ -124,10 +125,22 @@ class Cached:
         articles: Articles,
         blocks: Blocks,
         *,
+        most_bytes: int,
+        what: str,
         fetch_rows: int,
         half: bool,
     ) -> Cached:
-        """Read all pieces of the blocks."""
+        """Read all pieces of the blocks.
+
+        Raises:
+            SequenceError: they take more than `most_bytes`; the message says of `what`.
+        """
+        needed = int(blocks.concepts.sum()) * DIMENSION * 4
+        if needed > most_bytes:
+            raise SequenceError(
+                f"--cache: {what} takes {needed / 1e6:,.0f} MB of memory a process, the cache may "
+                f"hold {most_bytes / 1e6:,.0f} MB: give more, or leave the cache out"
+            )
         pieces = blocks.pieces.take(np.argsort(blocks.pieces.place))
         vectors = np.empty((int(pieces.concepts.sum()), DIMENSION), dtype=np.float32)
         spans = spans_of(pieces, articles)

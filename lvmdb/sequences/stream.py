@@ -9,7 +9,7 @@ is waited for, and the stream goes on at its batch.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,8 @@ from lvmdb.ahead import ahead
 from lvmdb.db.engine import Database
 from lvmdb.db.patience import patiently
 from lvmdb.db.queries import psycopg_sql
-from lvmdb.db.types import DIMENSION, SPLITS
-from lvmdb.errors import ConnectionLostError, SequenceError
+from lvmdb.db.types import SPLITS
+from lvmdb.errors import ConnectionLostError, SequenceError, UnknownNameError
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.assembly import Assembly
@@ -45,6 +45,8 @@ from lvmdb.sequences.windows import (
 BUFFER_SIZE = 4096
 """Concepts among which windows are shuffled, in the buffers of all shards together."""
 
+OBJECTIVES = ("last", "every")
+
 FRUITLESS = 3
 """A connection that is lost so many times, without a batch in between, is an error."""
 
@@ -59,7 +61,8 @@ class StreamOptions:
         shuffle: visit articles and windows in an order drawn for the epoch; else corpus order.
         seed, epoch: what the order is drawn from.
         first_batch: global batch to begin with.
-        buffer_size: concepts in the shuffle buffers, all shards together, about.
+        buffer_size: concepts in the shuffle buffers, all shards together, about; each shard has
+            one piece at least.
         objective: `last`, the windows of the view; or `every`, sequences of whole articles.
         sequence_len: concepts of a sequence, at most (`every` only).
         rank, world_size: this process and how many there are; each gets its part of every global
@@ -125,6 +128,8 @@ class SequenceStream:
                 f"sequence set '{sequences.name}' has {sequences.shards} shards, too few for "
                 f"{options.world_size} processes: start fewer, or create a set with --shards"
             )
+        if options.objective not in OBJECTIVES:
+            raise UnknownNameError("objective", options.objective, OBJECTIVES)
         if options.objective == "every":
             if sequences.scope != "article":
                 raise SequenceError(
@@ -140,9 +145,13 @@ class SequenceStream:
         """Windows (of the objective `every`: sequences) of an epoch, all processes together."""
         if self.options.objective == "last":
             return self.sequences.window_count(self.split)
-        with readers(self._db, 1, None) as (connection,):
-            articles = self._articles(connection)
-        return int(self._windowing.count(articles.concepts).sum())
+
+        def count() -> int:
+            with readers(self._db, 1, None) as (connection,):
+                articles = self._articles(connection)
+            return int(self._windowing.count(articles.concepts).sum())
+
+        return patiently(count, self._progress)
 
     def __len__(self) -> int:
         """Global batches of an epoch."""
@@ -155,6 +164,7 @@ class SequenceStream:
         options = replace(self.options, epoch=epoch, first_batch=first_batch, snapshot=snapshot)
         stream = SequenceStream(self._db, self.sequences, self.split, options, self._progress)
         stream._held = self._held
+        stream.windows = self.windows  # not counted again
         return stream
 
     def __iter__(self) -> Iterator[SequenceBatch]:
@@ -190,7 +200,7 @@ class SequenceStream:
             articles = self._articles(connections[0])
             order = self._order(article_pieces(articles, CONCEPTS), shuffle=False)
             blocks = order.mine(0, 1)
-            with self._streamed(connections, articles, blocks, in_use=1) as source:
+            with self._streamed(connections, articles, blocks, 1) as source:
                 for block in range(len(blocks)):
                     row = int(source.receive(block)[0])
                     yield source.vectors[row : row + int(blocks.concepts[block])]
@@ -263,7 +273,25 @@ class SequenceStream:
         drawn_for = self.options.seed, self.options.epoch, SPLITS.index(self.split)
         return generator_for(self._fingerprint, *drawn_for, *purpose)
 
-    @contextmanager
+    def _streamed(
+        self,
+        connections: list[psycopg.Connection[Any]],
+        articles: Articles,
+        blocks: Blocks,
+        in_use: int,
+    ) -> closing[Streamed]:
+        options = self.options
+        return closing(
+            Streamed(
+                connections,
+                articles,
+                blocks,
+                in_use=in_use,
+                fetch_rows=options.fetch_rows,
+                half=options.half,
+            )
+        )
+
     def _source(
         self,
         connections: list[psycopg.Connection[Any]],
@@ -271,51 +299,22 @@ class SequenceStream:
         order: EpochOrder,
         blocks: Blocks,
         in_use: int,
-    ) -> Iterator[Source]:
-        if not self.options.cache_bytes:
-            with self._streamed(connections, articles, blocks, in_use=in_use) as streamed:
-                yield streamed
-            return
+    ) -> AbstractContextManager[Source]:
+        options = self.options
+        if not options.cache_bytes:
+            return self._streamed(connections, articles, blocks, in_use)
         if not self._held:
-            whole = order.mine(self.options.rank, self.options.world_size)
-            self._refuse_beyond_cache(int(whole.concepts.sum()) * DIMENSION * 4)
             held = Cached.read(
                 connections[0],
                 articles,
-                whole,
-                fetch_rows=self.options.fetch_rows,
-                half=self.options.half,
+                order.mine(options.rank, options.world_size),
+                most_bytes=options.cache_bytes,
+                what=f"the {self.split} split of sequence set '{self.sequences.name}'",
+                fetch_rows=options.fetch_rows,
+                half=options.half,
             )
             self._held.append(held)
-        yield self._held[0].of(blocks)
-
-    @contextmanager
-    def _streamed(
-        self,
-        connections: list[psycopg.Connection[Any]],
-        articles: Articles,
-        blocks: Blocks,
-        *,
-        in_use: int,
-    ) -> Iterator[Streamed]:
-        streamed = Streamed(
-            connections,
-            articles,
-            blocks,
-            in_use=in_use,
-            fetch_rows=self.options.fetch_rows,
-            half=self.options.half,
-        )
-        with closing(streamed):
-            yield streamed
-
-    def _refuse_beyond_cache(self, needed: int) -> None:
-        if needed > self.options.cache_bytes:
-            raise SequenceError(
-                f"--cache: the {self.split} split of sequence set '{self.sequences.name}' takes "
-                f"{needed / 1e6:,.0f} MB of memory a process, the cache may hold "
-                f"{self.options.cache_bytes / 1e6:,.0f} MB: give more, or leave the cache out"
-            )
+        return nullcontext(self._held[0].of(blocks))
 
 
 def _most(first: Ints, last: Ints) -> int:

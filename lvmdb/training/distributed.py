@@ -1,8 +1,8 @@
 """Several processes that train one run: what `torchrun` says, and the little they tell each other.
 
 Gradients are averaged by DistributedDataParallel (`training.step`). Beside them, the processes add
-up two counts a step, and the sums of an epoch; the first of them, the leader, alone claims the run,
-writes its rows and talks. A process that is alone needs none of this, and none of it runs.
+up a few counts a step and the sums of an epoch; the first of them, the leader, alone claims the
+run, writes its rows and talks. A process that is alone needs none of this, and none of it runs.
 """
 
 from __future__ import annotations

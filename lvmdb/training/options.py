@@ -22,7 +22,7 @@ class TrainingOptions:
 
     Attributes:
         epochs: passes over the training windows.
-        batch_size: windows in a step.
+        batch_size: windows (of `every`: sequences) in a step, all processes together.
         lr: the highest learning rate.
         warmup: share of all steps in which the rate rises to `lr`; from there it falls to
             `lr * final_lr` along a cosine.
