@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+OBJECTIVES = ("last", "every")
+"""What is predicted: the vector that follows a context, or one after each of its positions."""
+
 
 @dataclass(frozen=True)
 class SequenceBatch:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvmdb.db.types import DIMENSION, SPLITS
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import InputError
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.peers import Blocks, Split
+from lvmdb.sequences.windows import Articles, Ints, Windowing, split_pieces, windows_of
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 BLOCK = 1_000
 """Vectors that are copied at a time."""
@@ -55,21 +55,11 @@ def copied(vectors: Floats) -> Blocks:
 
 def window_places(split: Split) -> tuple[Ints, Ints, Ints]:
     """Of each window: the row of its context's first concept, its target's article and seq."""
-    chosen = split.sequences
-    article_id, concepts = split.articles.T
-    first_row = np.cumsum(concepts) - concepts
-    if chosen.scope == "corpus":
-        before = SPLITS[: SPLITS.index(split.name)]
-        first = sum(chosen.window_count(name) for name in before)
-        number = first + np.arange(chosen.window_count(split.name))
-        start = number * chosen.stride
-    else:
-        counts = (np.maximum(concepts - chosen.context_len, 0) + chosen.stride - 1) // chosen.stride
-        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        start = np.repeat(first_row, counts) + number * chosen.stride
-    target = start + chosen.context_len
-    article = np.searchsorted(first_row, target, side="right") - 1
-    return start, article_id[article], target - first_row[article]
+    articles = Articles(*split.articles.T)
+    windowing = Windowing.last(split.sequences.context_len, split.sequences.stride)
+    windows = windows_of(split_pieces(split.sequences, split.name, articles, windowing), windowing)
+    number, target_seq = articles.locate(windows.place + windows.length)
+    return windows.place, articles.article_id[number], target_seq
 
 
 def batches(

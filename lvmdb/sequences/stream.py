@@ -27,7 +27,7 @@ from lvmdb.errors import ConnectionLostError, SequenceError, UnknownNameError
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.assembly import Assembly
-from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.sequences.batch import OBJECTIVES, SequenceBatch
 from lvmdb.sequences.order import Blocks, EpochOrder, generator_for
 from lvmdb.sequences.reader import FETCH_ROWS, changed
 from lvmdb.sequences.sets import SequenceSet
@@ -39,13 +39,11 @@ from lvmdb.sequences.windows import (
     Pieces,
     Windowing,
     article_pieces,
-    corpus_pieces,
+    split_pieces,
 )
 
 BUFFER_SIZE = 4096
 """Concepts among which windows are shuffled, in the buffers of all shards together."""
-
-OBJECTIVES = ("last", "every")
 
 FRUITLESS = 3
 """A connection that is lost so many times, without a batch in between, is an error."""
@@ -211,7 +209,8 @@ class SequenceStream:
         first_position = first_batch * size
         with readers(self._db, self.options.readers, snapshot) as connections:
             articles = self._articles(connections[0])
-            order = self._order(self._pieces(articles), shuffle=self.options.shuffle)
+            pieces = split_pieces(self.sequences, self.split, articles, self._windowing)
+            order = self._order(pieces, shuffle=self.options.shuffle)
             if order.windows != windows:
                 raise changed()
             rank, world_size = self.options.rank, self.options.world_size
@@ -260,14 +259,6 @@ class SequenceStream:
             buffer_size=self.options.buffer_size,
             draw=self._generator if shuffle else None,
         )
-
-    def _pieces(self, articles: Articles) -> Pieces:
-        if self.sequences.scope == "article":
-            return article_pieces(articles, self._windowing)
-        before = SPLITS[: SPLITS.index(self.split)]
-        first = sum(self.sequences.window_count(split) for split in before)
-        window_range = first, first + self.sequences.window_count(self.split)
-        return corpus_pieces(articles, self._windowing, window_range)
 
     def _generator(self, *purpose: int) -> np.random.Generator:
         drawn_for = self.options.seed, self.options.epoch, SPLITS.index(self.split)

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lvmdb.db.types import SPLITS
+
+if TYPE_CHECKING:
+    from lvmdb.sequences.sets import SequenceSet
 
 Ints = NDArray[np.int64]
 
@@ -147,6 +153,17 @@ def corpus_pieces(
     first, end = window_range
     run = np.array([0]), np.array([int(articles.concepts.sum())])
     return _pieces(*run, np.array([first]), np.array([end - first]), windowing)
+
+
+def split_pieces(
+    sequences: SequenceSet, split: str, articles: Articles, windowing: Windowing
+) -> Pieces:
+    """All windows of one split of a frozen set, whose articles these are."""
+    if sequences.scope == "article":
+        return article_pieces(articles, windowing)
+    before = SPLITS[: SPLITS.index(split)]
+    first = sum(sequences.window_count(other) for other in before)
+    return corpus_pieces(articles, windowing, (first, first + sequences.window_count(split)))
 
 
 def _pieces(

@@ -11,8 +11,6 @@ from torch import Tensor
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
 
-OBJECTIVES = ("last", "every")
-
 
 def predicted_and_target(model: LatentModel, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """What the model predicts for a batch, and the truth, one row for every vector to be predicted.

@@ -10,7 +10,7 @@ from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models.config import ModelConfig, at_least, one_of
 from lvmdb.models.options import from_options, to_options
 from lvmdb.models.registry import Architecture
-from lvmdb.training.objective import OBJECTIVES
+from lvmdb.sequences.batch import OBJECTIVES
 
 FROM_SEQUENCES = ("context_len", "input_dim", "output_dim")
 """Options of a model that its sequence set decides."""

@@ -16,9 +16,9 @@ from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.lag_residual import LagResidual
 from lvmdb.sequences import sets
-from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.sequences.batch import OBJECTIVES, SequenceBatch
 from lvmdb.training import losses
-from lvmdb.training.objective import OBJECTIVES, predicted_and_target
+from lvmdb.training.objective import predicted_and_target
 from lvmdb.training.plan import plan
 
 SIZES: dict[str, dict[str, object]] = {
