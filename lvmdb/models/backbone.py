@@ -3,18 +3,28 @@
     h_0 = W_in x;   h_{i+1} = h_i + dropout(mixer_i(RMSNorm(h_i)));   y = W_out RMSNorm(h_N)
 
 What differs between architectures built on it is the mixer alone (pre-norm: Xiong et al. 2020,
-arXiv 2002.04745; RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467).
+arXiv 2002.04745; RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467). Where a paper's block has a
+part for time and one for channels (attention and a feed-forward layer), each is a mixer of its own,
+one after the other. An architecture whose published weights expect another norm names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
 from lvmdb.models.base import LatentModel, read_context
 
 NORM_EPS = 1e-5
+
+Norm = Callable[[int], nn.Module]
+"""Makes a norm of a width."""
+
+
+def rms_norm(width: int) -> nn.Module:
+    """RMSNorm, what the backbone has unless an architecture says otherwise."""
+    return nn.RMSNorm(width, eps=NORM_EPS)
 
 
 class Block(nn.Module):
@@ -25,9 +35,11 @@ class Block(nn.Module):
     there is a concept must not depend on what stands at masked positions.
     """
 
-    def __init__(self, d_model: int, mixer: nn.Module, dropout: float) -> None:
+    def __init__(
+        self, d_model: int, mixer: nn.Module, dropout: float, norm: Norm = rms_norm
+    ) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.norm = norm(d_model)
         self.mixer = mixer
         self.dropout = nn.Dropout(dropout)
 
@@ -46,6 +58,7 @@ class Backbone(LatentModel):
         d_model: width of the residual stream.
         mixers: one per block, in order.
         dropout: probability with which a mixer's output is dropped, number by number.
+        norm: makes the norms before the mixers and behind the last block.
     """
 
     def __init__(
@@ -55,29 +68,39 @@ class Backbone(LatentModel):
         d_model: int,
         mixers: Iterable[nn.Module],
         dropout: float = 0.0,
+        norm: Norm = rms_norm,
     ) -> None:
         super().__init__(input_dim)
         self.input_projection = nn.Linear(input_dim, d_model)
-        self.blocks = nn.ModuleList(Block(d_model, mixer, dropout) for mixer in mixers)
-        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.blocks = nn.ModuleList(Block(d_model, mixer, dropout, norm) for mixer in mixers)
+        self.norm = norm(d_model)
         self.output_projection = nn.Linear(d_model, output_dim)
+
+    def embed(self, context: Tensor, padding: Tensor | None) -> Tensor:
+        """The residual stream before the first block, `(batch, time, d_model)`.
+
+        Args:
+            context: `(batch, time, input_dim)`, blank at padding.
+            padding: the mask `(batch, time)`; None if nothing is padded.
+        """
+        projected: Tensor = self.input_projection(context)
+        return projected
 
     def hidden(self, context: Tensor, mask: Tensor) -> Tensor:
         """The residual stream behind the last block, `(batch, time, d_model)`."""
         context, padding = read_context(context, mask, self.input_dim)
         # Under autocast the stream stays in the context's own precision: small steps add up in it.
-        stream: Tensor = self.input_projection(context).to(context.dtype)
+        stream = self.embed(context, padding).to(context.dtype)
         for block in self.blocks:
             stream = block(stream, padding)
         return stream
 
-    def every(self, context: Tensor, mask: Tensor) -> Tensor:
-        """A prediction after each position, `(batch, time, output_dim)`, causal."""
-        predicted: Tensor = self.output_projection(self.norm(self.hidden(context, mask)))
-        return predicted
+    def states(self, context: Tensor, mask: Tensor) -> Tensor:
+        """The normed stream, `(batch, time, d_model)`; causal."""
+        normed: Tensor = self.norm(self.hidden(context, mask))
+        return normed
 
-    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
-        """The prediction after the last position, `(batch, output_dim)`."""
-        last = self.hidden(context, mask)[:, -1]
-        predicted: Tensor = self.output_projection(self.norm(last))
-        return predicted
+    def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
+        """The normed stream at the last position, `(batch, d_model)`."""
+        normed: Tensor = self.norm(self.hidden(context, mask)[:, -1])
+        return normed

@@ -8,19 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from lvmdb.errors import ModelError
+from lvmdb.models.statistics import Statistics
 
 
 class LatentModel(nn.Module):
     """A model that reads a few concept vectors and predicts the next one.
 
-    A subclass ends in a linear layer named `output_projection`, which `LagResidual` starts at zero.
+    A prediction is made in two steps: a state from the context, then a vector from the state. The
+    second is a linear layer, `output_projection`, which `LagResidual` starts at zero.
 
     Attributes:
         input_dim: width of a context vector.
-        output_projection: the last layer, `(..., width) -> (..., output_dim)`.
+        output_projection: the last layer, `(..., width) -> (..., output_dim)`; a model around
+            another one has that one's, as `head`.
+        generates: whether predictions are drawn by diffusion; then it is trained by `denoised`.
     """
 
     output_projection: nn.Linear
+    generates: bool = False
 
     def __init__(self, input_dim: int) -> None:
         super().__init__()
@@ -31,9 +36,14 @@ class LatentModel(nn.Module):
         """Name of the implementation that runs on the device where the parameters are now."""
         return "torch"
 
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer of the model, or of the one that it is around."""
+        return self.output_projection
+
     @abstractmethod
-    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
-        """Predict the vectors that follow.
+    def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
+        """What the model makes of a whole context.
 
         Args:
             context: `(batch, time, input_dim)`, oldest concept first.
@@ -41,14 +51,14 @@ class LatentModel(nn.Module):
                 what it holds never matters.
 
         Returns:
-            `(batch, output_dim)`.
+            `(batch, width)`.
 
         Raises:
             ModelError: the shapes do not fit the model.
         """
 
-    def every(self, context: Tensor, mask: Tensor) -> Tensor:
-        """Predict what follows each position, from the concepts up to and including it.
+    def states(self, context: Tensor, mask: Tensor) -> Tensor:
+        """What the model makes of the concepts up to and including each position; causal.
 
         An architecture whose registry entry has the objective `every` overrides this.
 
@@ -57,7 +67,7 @@ class LatentModel(nn.Module):
             mask: `(batch, time)` bool, True where there is a concept; padding is on the left.
 
         Returns:
-            `(batch, time, output_dim)`; what stands where the mask is False means nothing.
+            `(batch, time, width)`; what stands where the mask is False means nothing.
 
         Raises:
             ModelError: the shapes do not fit, or the model predicts only after a whole context.
@@ -66,6 +76,50 @@ class LatentModel(nn.Module):
             f"{type(self).__name__} predicts only after the whole context: train it with "
             "objective=last"
         )
+
+    def predict(self, state: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """The vectors that follow, from what `last_state` or `states` made of the context.
+
+        Returns:
+            `(batch, output_dim)` or `(batch, time, output_dim)`, as the state is.
+        """
+        predicted: Tensor = self.output_projection(state)
+        return predicted
+
+    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
+        """Predict the vectors that follow a context, `(batch, output_dim)`; see `last_state`."""
+        return self.predict(self.last_state(context, mask), context, mask)
+
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        """Predict what follows each position, `(batch, time, output_dim)`; see `states`."""
+        return self.predict(self.states(context, mask), context, mask)
+
+    def denoised(self, context: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+        """What a model that `generates` makes of the target with noise, to be held against it.
+
+        Args:
+            context, mask: as for `last_state`.
+            target: `(batch, output_dim)`, what follows.
+
+        Returns:
+            `(batch, output_dim)`.
+
+        Raises:
+            ModelError: the model does not generate.
+        """
+        raise ModelError(f"{type(self).__name__} is not trained by diffusion: choose another loss")
+
+    def extra_terms(self, state: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Terms that the model adds to its loss, by name; each a scalar as it is to be added.
+
+        Args:
+            state: `(targets, width)`, what was made of each context.
+            prediction, target: `(targets, output_dim)`.
+        """
+        return {}
+
+    def fit(self, statistics: Statistics) -> None:
+        """Take over what must be known of the training targets before the first step."""
 
 
 def read_context(context: Tensor, mask: Tensor, input_dim: int) -> tuple[Tensor, Tensor | None]:

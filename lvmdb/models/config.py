@@ -1,14 +1,14 @@
-"""Frozen, torch-free configurations: what a run row stores, and what a model is built from."""
+"""Frozen, torch-free configurations: what a run row stores, and what a model is built from.
+
+Here is what they share; those of each architecture are in `configs`, under its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from lvmdb.errors import ModelError
-
-KERNELS = ("auto", "torch", "mamba_ssm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,11 @@ class ModelConfig:
     output_dim: int = 768
     context_len: int = 5
 
+    @property
+    def generates(self) -> bool:
+        """Whether predictions are drawn by diffusion; then the loss is `diffusion`."""
+        return False
+
     def __post_init__(self) -> None:
         at_least("input_dim", self.input_dim, 1)
         at_least("output_dim", self.output_dim, 1)
@@ -42,11 +47,18 @@ class TrainedConfig(ModelConfig):
 
     Attributes:
         residual: predict the difference to a learnt weighting of the context (`lag_residual`).
+        centre: read and predict vectors less the mean of the training targets (`centred`).
         dropout: probability with which a hidden number is dropped in training.
     """
 
     residual: bool = True
+    centre: bool = False
     dropout: float = 0.0
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether the model must know the training targets' mean and covariance (`fit`)."""
+        return self.centre
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,64 +66,16 @@ class TrainedConfig(ModelConfig):
             raise ModelError(f"dropout must be at least 0 and below 1, not {self.dropout}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LSTMConfig(TrainedConfig):
-    """A stacked LSTM; see `lstm`.
-
-    Attributes:
-        hidden: width of the state.
-        layers: depth of the stack.
-    """
-
-    hidden: int = 512
-    layers: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("hidden", self.hidden, 1)
-        at_least("layers", self.layers, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mamba2Config(TrainedConfig):
-    """A stack of Mamba-2 blocks; see `mamba2`.
-
-    Attributes:
-        d_model: width of the residual stream.
-        layers: number of blocks.
-        d_state: numbers of state per channel.
-        d_conv: width of the causal convolution.
-        expand: inner width as a multiple of `d_model`.
-        headdim: channels per head; must divide `expand * d_model`.
-        chunk_size: positions handled by one matrix product.
-        kernel: `torch` (runs anywhere), `mamba_ssm` (CUDA), or `auto`.
-    """
-
-    d_model: int = 256
-    layers: int = 4
-    d_state: int = 64
-    d_conv: int = 4
-    expand: int = 2
-    headdim: int = 64
-    chunk_size: int = 64
-    kernel: Literal["auto", "torch", "mamba_ssm"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("d_model", "layers", "d_state", "d_conv", "expand", "headdim", "chunk_size"):
-            at_least(name, getattr(self, name), 1)
-        if (self.expand * self.d_model) % self.headdim:
-            raise ModelError(
-                f"headdim must divide expand * d_model ({self.expand * self.d_model}), "
-                f"which {self.headdim} does not"
-            )
-        one_of("kernel", self.kernel, KERNELS)
-
-
 def at_least(name: str, value: int, minimum: int) -> None:
     """Refuse an option below its minimum with a `ModelError` that names it."""
     if value < minimum:
         raise ModelError(f"{name} must be at least {minimum}, not {value}")
+
+
+def divides(name: str, value: int, what: str, whole: int) -> None:
+    """Refuse an option that does not divide `whole`, which is `what`, with a `ModelError`."""
+    if whole % value:
+        raise ModelError(f"{name} must divide {what} ({whole}), which {value} does not")
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:

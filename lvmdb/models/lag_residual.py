@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lvmdb.errors import ModelError
 from lvmdb.models.base import LatentModel, read_context
+from lvmdb.models.statistics import Statistics
 
 
 def ramp(context_len: int) -> Tensor:
@@ -50,23 +51,45 @@ class LagResidual(LatentModel):
     def __init__(self, body: LatentModel, context_len: int) -> None:
         super().__init__(body.input_dim)
         self.body = body
-        self.output_dim = body.output_projection.out_features
+        self.generates = body.generates
+        self.output_dim = body.head.out_features
         self._scale = 1 / math.sqrt(self.output_dim)
         self.lag_weights = nn.Parameter(ramp(context_len))  # (time,), oldest first
-        nn.init.zeros_(body.output_projection.weight)
-        nn.init.zeros_(body.output_projection.bias)
+        nn.init.zeros_(body.head.weight)
+        nn.init.zeros_(body.head.bias)
 
     @property
     def kernel(self) -> str:
         return self.body.kernel
 
+    @property
+    def head(self) -> nn.Linear:
+        return self.body.head
+
+    def fit(self, statistics: Statistics) -> None:
+        self.body.fit(statistics)
+
+    def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
+        return self.body.last_state(context, mask)
+
+    def states(self, context: Tensor, mask: Tensor) -> Tensor:
+        return self.body.states(context, mask)
+
+    def predict(self, state: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        weigh = self.weighted if state.dim() == 2 else self.weighted_every
+        return weigh(context, mask) + self.body.predict(state, context, mask) * self._scale
+
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
+        # Not by a state: a body that generates has none.
         added: Tensor = self.body(context, mask)
         return self.weighted(context, mask) + added * self._scale
 
-    def every(self, context: Tensor, mask: Tensor) -> Tensor:
-        added = self.body.every(context, mask)
-        return self.weighted_every(context, mask) + added * self._scale
+    def extra_terms(self, state: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return self.body.extra_terms(state, prediction, target)
+
+    def denoised(self, context: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+        base = self.weighted(context, mask)
+        return base + self.body.denoised(context, mask, (target - base) / self._scale) * self._scale
 
     def weighted(self, context: Tensor, mask: Tensor) -> Tensor:
         """The weighting alone, `(batch, output_dim)`; zero where nothing is there."""

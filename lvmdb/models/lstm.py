@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lvmdb.models.base import LatentModel, read_context
-from lvmdb.models.config import LSTMConfig
+from lvmdb.models.configs.lstm import LSTMConfig
 
 
 class LSTM(LatentModel):
@@ -31,7 +31,7 @@ class LSTM(LatentModel):
         self.dropout = nn.Dropout(config.dropout)
         self.output_projection = nn.Linear(config.hidden, config.output_dim)
 
-    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
+    def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
         context, padding = read_context(context, mask, self.input_dim)
         projected = self.input_projection(context)  # (batch, time, hidden)
         if padding is None:
@@ -39,10 +39,10 @@ class LSTM(LatentModel):
         else:
             _, (states, _) = self.lstm(_packed(projected, padding))
         last = states[-1]  # (batch, hidden), the top layer's state after the last concept
-        predicted: Tensor = self.output_projection(self.dropout(last))
-        return predicted
+        dropped: Tensor = self.dropout(last)
+        return dropped
 
-    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+    def states(self, context: Tensor, mask: Tensor) -> Tensor:
         context, padding = read_context(context, mask, self.input_dim)
         projected = self.input_projection(context)  # (batch, time, hidden)
         if padding is None:
@@ -50,8 +50,8 @@ class LSTM(LatentModel):
         else:
             packed, _ = self.lstm(_packed(projected, padding))
             states = _unpacked(packed, padding)
-        predicted: Tensor = self.output_projection(self.dropout(states))
-        return predicted
+        dropped: Tensor = self.dropout(states)
+        return dropped
 
 
 def _packed(projected: Tensor, mask: Tensor) -> PackedSequence:

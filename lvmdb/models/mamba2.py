@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lvmdb.models.backbone import NORM_EPS, Backbone
 from lvmdb.models.causal_conv import causal_conv
-from lvmdb.models.config import Mamba2Config
+from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.mamba2_kernels import cuda_scan, fused_block, resolve_kernel
 from lvmdb.models.ssd import ssd
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lvmdb.errors import MissingDependencyError, ModelError
 from lvmdb.models.backbone import NORM_EPS
-from lvmdb.models.config import KERNELS, one_of
+from lvmdb.models.config import one_of
+from lvmdb.models.configs.mamba2 import KERNELS
 
 if TYPE_CHECKING:
     from lvmdb.models.mamba2 import Mamba2Mixer

@@ -5,84 +5,17 @@ An architecture's module is imported when one is built; listing them imports non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING
 
-from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.models import config as configs
+from lvmdb.errors import UnknownNameError
+from lvmdb.models.architecture import Architecture
 from lvmdb.models.baselines import config as baselines
-from lvmdb.models.config import ModelConfig, TrainedConfig
-from lvmdb.models.options import from_options
+from lvmdb.models.config import ModelConfig
+from lvmdb.models.configs.lstm import LSTMConfig
+from lvmdb.models.configs.mamba2 import Mamba2Config
 
 if TYPE_CHECKING:
-    from lvmdb.models.base import LatentModel
-    from lvmdb.models.baselines.base import Baseline
-
-    Built: TypeAlias = LatentModel | Baseline
-
-Options: TypeAlias = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One entry of the registry.
-
-    Attributes:
-        name: as on the command line.
-        summary: one line.
-        reference: where it comes from.
-        config: class of its options.
-        factory: `module:callable` that takes a config; imported when it is called.
-        presets: options by scale: `toy` (seconds on two cores), `small`, `full` (the paper's size).
-        trained: True: a module trained by gradients. False: a baseline with a `fit` of its own.
-        objectives: what it can be trained for; `last` predicts what follows the whole context,
-            `every` what follows each position of a sequence.
-    """
-
-    name: str
-    summary: str
-    reference: str
-    config: type[ModelConfig]
-    factory: str
-    presets: Mapping[str, Options]
-    trained: bool = True
-    objectives: tuple[str, ...] = ("last",)
-
-    def configure(self, options: Options | None = None, preset: str | None = None) -> ModelConfig:
-        """A configuration from the defaults, then a preset, then single options.
-
-        Raises:
-            UnknownNameError: there is no such option or preset.
-            ModelError: a value does not fit.
-        """
-        chosen: dict[str, object] = {}
-        if preset is not None:
-            if preset not in self.presets:
-                raise UnknownNameError("preset", preset, self.presets)
-            chosen.update(self.presets[preset])
-        chosen.update(options or {})
-        return from_options(self.config, chosen)
-
-    def build(self, config: ModelConfig) -> Built:
-        """A fresh `LatentModel` (if `trained`) or `Baseline`; weights come from torch's generator.
-
-        Raises:
-            ModelError: the configuration belongs to another architecture.
-        """
-        if type(config) is not self.config:
-            raise ModelError(
-                f"{self.name} is built from {self.config.__name__}, not {type(config).__name__}"
-            )
-        module, _, attribute = self.factory.partition(":")
-        make = cast("Callable[[ModelConfig], Built]", getattr(import_module(module), attribute))
-        built = make(config)
-        if isinstance(config, TrainedConfig) and config.residual:
-            from lvmdb.models.lag_residual import LagResidual
-
-            return LagResidual(cast("LatentModel", built), config.context_len)
-        return built
+    from lvmdb.models.architecture import Built
 
 
 def get(name: str) -> Architecture:
@@ -127,7 +60,7 @@ _ALL = (
         name="lstm",
         summary="stacked LSTM between two linear projections",
         reference="Hochreiter & Schmidhuber 1997",
-        config=configs.LSTMConfig,
+        config=LSTMConfig,
         factory="lvmdb.models.lstm:LSTM",
         presets={
             "toy": {"hidden": 256, "layers": 1},
@@ -140,7 +73,7 @@ _ALL = (
         name="mamba2",
         summary="Mamba-2 blocks (state space duality) in a pre-norm residual backbone",
         reference="Dao & Gu 2024, arXiv 2405.21060",
-        config=configs.Mamba2Config,
+        config=Mamba2Config,
         factory="lvmdb.models.mamba2:Mamba2",
         presets={
             "toy": {"d_model": 256, "layers": 2, "d_state": 64},

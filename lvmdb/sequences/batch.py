@@ -50,6 +50,10 @@ class SequenceBatch:
         """The same batch in page-locked memory, from which a GPU copies without waiting."""
         return self._map(lambda t: t.pin_memory())
 
+    def select(self, rows: Tensor) -> SequenceBatch:
+        """The windows where `rows`, `(batch,)` bool, is True."""
+        return self._map(lambda t: t[rows])
+
     def _map(self, move: Callable[[Tensor], Tensor]) -> SequenceBatch:
         return SequenceBatch(
             context=move(self.context),

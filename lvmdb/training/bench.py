@@ -19,7 +19,7 @@ from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.sequences.turns import Contender, take_turns
-from lvmdb.training import losses, options
+from lvmdb.training import options
 from lvmdb.training.environment import resolve_device
 from lvmdb.training.step import Stepper
 
@@ -93,7 +93,7 @@ def _contenders(
         torch.manual_seed(0)
         model = found.build(config)
         assert isinstance(model, LatentModel)
-        stepper = Stepper(model.to(place), losses.get("mse"), training)
+        stepper = Stepper(model.to(place), "mse", training)
         return lambda: _train(stepper, source(), training.lr, place)
 
     def streamed() -> Iterator[SequenceBatch]:

@@ -7,8 +7,8 @@ from dataclasses import fields
 import torch
 
 from lvmdb.models import registry
+from lvmdb.models.architecture import Architecture
 from lvmdb.models.base import LatentModel
-from lvmdb.models.registry import Architecture
 from lvmdb.training.environment import resolve_device
 from lvmdb.training.options import FROM_SEQUENCES, TrainingOptions
 

@@ -101,6 +101,24 @@ class World:
         dist.all_reduce(summed)
         return [int(n) for n in summed]
 
+    def others(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows `(n, width)` that all other processes have, in the order of ranks.
+
+        Numbers of rows may differ. No gradient flows through them.
+        """
+        sizes = self.gather(len(rows))
+        padded = rows.new_zeros(max(sizes), rows.shape[1])
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat(
+            [
+                part[:size]
+                for r, (part, size) in enumerate(zip(parts, sizes, strict=True))
+                if r != self.rank
+            ]
+        )
+
     def first_to_fail(self) -> bool:
         """Whether this process is the one that reports why all end; it is asked when one fails.
 

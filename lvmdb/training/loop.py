@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,8 +27,9 @@ from lvmdb.db.patience import patiently
 from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError
 from lvmdb.models.base import LatentModel
-from lvmdb.models.config import ModelConfig
+from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.models.options import to_options
+from lvmdb.models.statistics import measure
 from lvmdb.progress import Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.batch import SequenceBatch
@@ -36,6 +37,7 @@ from lvmdb.sequences.stream import SequenceStream
 from lvmdb.training import losses
 from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
+from lvmdb.training.curriculum import Curriculum
 from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
 from lvmdb.training.schedule import learning_rate
@@ -105,7 +107,8 @@ class Trainer:
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
         self._world, self._every = world, checkpoint_every
-        self._stepper = Stepper(model, losses.get(run.loss or ""), options, world)
+        self._stepper = Stepper(model, run.loss or "", options, world, train.sequences.context_len)
+        self._curriculum: Curriculum | None = None
         self._saved_at = time.monotonic()
         self._verified = 1  # sessions of the claim since whose beginning the data was verified
         self._unsaved: list[Metric] = []
@@ -119,6 +122,8 @@ class Trainer:
             SequenceError: the data changed.
         """
         self._resume()
+        if self._options.curriculum != "none":
+            self._curriculum = self._measured_curriculum()
         while self.state.epoch < self._options.epochs and not self._exhausted():
             epoch = self.state.epoch + 1
             train_loss = self._train_epoch(epoch)
@@ -145,17 +150,20 @@ class Trainer:
         name = f"run {self._run.run_id} epoch {epoch}"
         left = max(self._train.windows - state.batch * self._options.batch_size, 0)
         with self._progress.task(name, left, "windows") as advance, self._one_state() as shown:
-            for batch in self._train.at(epoch, state.batch, snapshot=shown) if left else ():
+            for read in self._train.at(epoch, state.batch, snapshot=shown) if left else ():
+                batch = self._curriculum.select(epoch, read) if self._curriculum else read
                 own = batch.targets
                 # The leader's clock decides, so that all agree.
                 late = world.leads and time.monotonic() - self._saved_at >= self._every
-                windows, targets, due = world.add(len(batch), own, late)
+                windows, targets, due = world.add(len(read), own, late)
                 seed_step(self._run.seed, state.step, world.rank)
-                values = self._stepper.step(batch, self._rate(state.step), targets)
+                values = {}
+                if targets:
+                    values = self._stepper.step(batch, self._rate(state.step), targets)
                 state.step += 1
                 state.batch += 1
                 averages.add(values, own)
-                if state.step % STEP_LOSS_EVERY == 0:
+                if targets and state.step % STEP_LOSS_EVERY == 0:
                     self._note("train", epoch, {"step_loss": self._mean(values["loss"], own)})
                 if due:
                     state.unfinished = self._summed(averages)
@@ -166,6 +174,12 @@ class Trainer:
         means = self._summed(averages).means()
         self._note("train", epoch, {"lr": self._rate(state.step - 1), **means})
         return means["loss"]
+
+    def _measured_curriculum(self) -> Curriculum:
+        options = self._options
+        return self._world.share(
+            lambda: Curriculum.measured(options.curriculum, options.epochs, self._whole_split())
+        )
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -205,7 +219,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         with self._one_state() as shown:
             validation = self._validation.at(0, snapshot=shown)
-            own = validation_totals(self._model, self._stepper.loss, validation)
+            own = validation_totals(self._stepper, validation)
         return added(self._world.gather(own)).means()
 
     def _summed(self, averages: Averages) -> Totals:
@@ -230,11 +244,28 @@ class Trainer:
 
         last = patiently(load, self._progress)
         if last is None:
+            self._begin()
             return
         unpack(last.data, self._model, self._config, self._stepper.optimizer)
         self.state = State.from_progress(last.progress)
         within = f" and {last.batch} of {len(self._train)} batches" if last.batch else ""
         self._progress.say(f"run {self._run.run_id} goes on after epoch {last.epoch}{within}")
+
+    def _begin(self) -> None:
+        """What must be known of the training windows before the first step."""
+        config = self._config
+        if isinstance(config, TrainedConfig) and config.needs_statistics:
+            self._model.fit(
+                self._world.share(lambda: measure(batch.target for batch in self._whole_split()))
+            )
+
+    def _whole_split(self) -> SequenceStream:
+        """The training windows, all of them in corpus order, for one process."""
+        options = self._train.options
+        whole = replace(
+            options, shuffle=False, rank=0, world_size=1, first_batch=0, objective="last"
+        )
+        return SequenceStream(self._db, self._train.sequences, "train", whole, self._progress)
 
     def _save(self, *, better: bool) -> None:
         """What was measured since the last time, where to go on, and the best, all or nothing."""
@@ -291,25 +322,25 @@ class Trainer:
 
 
 @torch.no_grad()
-def validation_totals(
-    model: LatentModel, loss: losses.Loss, batches: Iterable[SequenceBatch]
-) -> Totals:
+def validation_totals(stepper: Stepper, batches: Iterable[SequenceBatch]) -> Totals:
     """Loss and its terms, mean squared error over dimensions and cosine, summed over a split."""
     averages = Averages()
-    device = next(model.parameters()).device
+    model = stepper.model
     model.eval()
     for batch in batches:
         if not len(batch):
             continue
-        moved = batch.to(device, non_blocking=True)
-        prediction = model(moved.context, moved.mask)
-        value = loss(prediction, moved.target)
+        moved = batch.to(stepper.device, non_blocking=True)
+        answered = stepper.objective(moved)
+        value = stepper.loss(answered)
+        # What is shown is what the model would say; its loss may be of something easier.
+        said = model(moved.context, moved.mask) if model.generates else answered.prediction
         averages.add(
             {
                 "loss": value.total,
                 **value.terms,
-                "mse": losses.mse_mean(prediction, moved.target),
-                "cosine": 1.0 - losses.cosine_distance(prediction, moved.target),
+                "mse": losses.mse_mean(said, moved.target),
+                "cosine": 1.0 - losses.cosine_distance(said, moved.target),
             },
             len(batch),
         )

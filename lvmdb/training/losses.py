@@ -1,20 +1,56 @@
 """Losses of a predicted vector against the true one, by name.
 
-A loss gives a total, which is trained on, and its terms, which are logged one by one. All are means
-over the vectors to be predicted. Two squared errors are in use and never compared with each other:
-`mse_sum` adds up over the dimensions (2 - 2 cos on unit vectors; this one is trained on),
-`mse_mean` averages over them (768 times smaller; this one is what reports call MSE).
+A loss gives a total, which is trained on, and its terms, which are logged one by one, unscaled. All
+are means over the vectors to be predicted. Two squared errors are in use and never compared with
+each other: `mse_sum` adds up over the dimensions (2 - 2 cos on unit vectors; this one is trained
+on), `mse_mean` averages over them (768 times smaller; this one is what reports call MSE).
+
+A mixture, `mse+infonce`, adds terms that pull equally: each is scaled so that its gradient by a
+prediction of length one, at the angle t from its target, is of the size sin t along the sphere:
+
+    mse_sum / 2,  cosine_distance:  exactly sin t
+    temperature * infonce:          the target less the mean of what it is mistaken for
+
+Unscaled, the gradient of InfoNCE is larger by the inverse of its temperature, and drowns the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lvmdb.errors import UnknownNameError
+
+TEMPERATURE = 0.05
+"""Of InfoNCE, by default."""
+
+SAME = 0.9999
+"""From this cosine on, two vectors are one concept: no concept is a negative of itself."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to a batch, one row for every vector to be predicted.
+
+    Attributes:
+        prediction: `(targets, 768)`; of a model trained by diffusion, the target without the noise.
+        target: `(targets, 768)`.
+        context: `(targets, lags, 768)`, what each was predicted from; None where no loss asks.
+        present: `(targets, lags)` bool, where `context` holds a concept; None like `context`.
+        others: `(others, 768)`, targets of the same global batch that other processes have.
+        extra: terms of the model's own, scaled as they are to be added to the total.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    context: Tensor | None = None
+    present: Tensor | None = None
+    others: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,8 +66,7 @@ class LossValue:
     terms: dict[str, Tensor]
 
 
-Loss = Callable[[Tensor, Tensor], LossValue]
-"""Takes the prediction and the target, both `(targets, 768)`."""
+Loss = Callable[[Answer], LossValue]
 
 
 def mse_sum(prediction: Tensor, target: Tensor) -> Tensor:
@@ -49,48 +84,94 @@ def cosine_distance(prediction: Tensor, target: Tensor) -> Tensor:
     return (1.0 - F.cosine_similarity(prediction, target, dim=-1)).mean()
 
 
-def mse_loss(prediction: Tensor, target: Tensor) -> LossValue:
-    """`mse`: the squared error summed over dimensions."""
-    total = mse_sum(prediction, target)
-    return LossValue(total, {"mse_sum": total.detach()})
+def infonce(answer: Answer, temperature: float) -> Tensor:
+    """The truth told from negatives (van den Oord et al. 2018, arXiv 1807.03748, eq. 4).
 
+        -log( exp(cos(p, y) / T) / sum_c exp(cos(p, c) / T) )
 
-def cosine_loss(prediction: Tensor, target: Tensor) -> LossValue:
-    """`cosine`: the cosine distance; it leaves the length of a prediction free."""
-    total = cosine_distance(prediction, target)
-    return LossValue(total, {"cosine_distance": total.detach()})
-
-
-def mse_cosine_loss(prediction: Tensor, target: Tensor) -> LossValue:
-    """`mse+cosine`: `mse_sum / 2 + cosine_distance`.
-
-    For a prediction of length one at the angle t from a unit target, `mse_sum` pulls along the
-    sphere with 2 sin t and the cosine distance with sin t: halved, the two are equal. (Beside that,
-    squared error alone pulls on the length.)
+    The candidates c are the truth, the other targets of the global batch and, where the answer has
+    it, the context. A candidate that is the truth again (cosine .9999 or more) is left out.
     """
-    square, distance = mse_sum(prediction, target), cosine_distance(prediction, target)
-    terms = {"mse_sum": square.detach(), "cosine_distance": distance.detach()}
-    return LossValue(0.5 * square + distance, terms)
+    predicted = F.normalize(answer.prediction, dim=-1)
+    target = F.normalize(answer.target, dim=-1)
+    among = target if answer.others is None else torch.cat([target, F.normalize(answer.others)])
+    truth = (predicted * target).sum(-1, keepdim=True)  # (targets, 1)
+    # The row's own target is left out here as a copy of itself.
+    logits = [truth, (predicted @ among.t()).masked_fill(_same(target @ among.t()), -torch.inf)]
+    if answer.context is not None and answer.present is not None:
+        context = F.normalize(answer.context, dim=-1)
+        alike = torch.einsum("nd,nld->nl", predicted, context)
+        copies = _same(torch.einsum("nd,nld->nl", target, context)) | ~answer.present
+        logits.append(alike.masked_fill(copies, -torch.inf))
+    scaled = torch.cat(logits, dim=-1) / temperature  # (targets, candidates)
+    first = torch.zeros(len(scaled), dtype=torch.int64, device=scaled.device)
+    return F.cross_entropy(scaled, first)
 
 
-_LOSSES: dict[str, Loss] = {
-    "mse": mse_loss,
-    "cosine": cosine_loss,
-    "mse+cosine": mse_cosine_loss,
+def _same(cosine: Tensor) -> Tensor:
+    return cosine.detach() >= SAME
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One term: its name in the log, its value, and its scale within a mixture."""
+
+    logged: str
+    value: Callable[[Answer, float], Tensor]
+    scale: Callable[[float], float]
+
+
+_TERMS = {
+    "mse": _Term("mse_sum", lambda a, _: mse_sum(a.prediction, a.target), lambda _: 0.5),
+    "cosine": _Term(
+        "cosine_distance", lambda a, _: cosine_distance(a.prediction, a.target), lambda _: 1.0
+    ),
+    "infonce": _Term("infonce", infonce, lambda temperature: temperature),
+    "diffusion": _Term("denoising", lambda a, _: mse_sum(a.prediction, a.target), lambda _: 1.0),
 }
+
+DIFFUSION = "diffusion"
+"""The loss of models that generate: `mse_sum` of the target without the noise (x0-prediction)."""
+
+_NAMES = (
+    *("mse", "cosine", "infonce"),
+    *("mse+cosine", "mse+infonce", "cosine+infonce", "mse+cosine+infonce"),
+    DIFFUSION,
+)
 
 
 def names() -> list[str]:
     """The names of all losses."""
-    return list(_LOSSES)
+    return list(_NAMES)
 
 
-def get(name: str) -> Loss:
+def contrastive(name: str) -> bool:
+    """Whether the loss tells the truth from negatives."""
+    return "infonce" in name.split("+")
+
+
+def get(name: str, temperature: float = TEMPERATURE) -> Loss:
     """The loss of that name.
+
+    Args:
+        name: one of `names`.
+        temperature: of InfoNCE.
 
     Raises:
         UnknownNameError: there is none; the message offers the nearest spelling.
     """
-    if name not in _LOSSES:
-        raise UnknownNameError("loss", name, _LOSSES)
-    return _LOSSES[name]
+    if name not in _NAMES:
+        raise UnknownNameError("loss", name, _NAMES)
+    terms = [_TERMS[part] for part in name.split("+")]
+    scales = [term.scale(temperature) if len(terms) > 1 else 1.0 for term in terms]
+
+    def loss(answer: Answer) -> LossValue:
+        values = [term.value(answer, temperature) for term in terms]
+        total = torch.stack([s * v for s, v in zip(scales, values, strict=True)]).sum()
+        logged = {term.logged: v.detach() for term, v in zip(terms, values, strict=True)}
+        for extra, value in answer.extra.items():
+            total = total + value
+            logged[extra] = value.detach()
+        return LossValue(total, logged)
+
+    return loss

@@ -6,29 +6,50 @@ every   reads a sequence and predicts, after every position, the vector that fol
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.training.losses import Answer
 
 
-def predicted_and_target(model: LatentModel, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """What the model predicts for a batch, and the truth, one row for every vector to be predicted.
+def answer(model: LatentModel, batch: SequenceBatch, lags: int = 0) -> Answer:
+    """What the model says to a batch, one row for every vector to be predicted.
 
     The objective is the batch's: `every` where it has a target for every position.
 
     Args:
         model: on the batch's device.
         batch: of either objective.
+        lags: with so many concepts before each target, at most, as its context; 0: without.
 
     Returns:
-        Prediction and target, both `(targets, 768)`, with `targets` as in `SequenceBatch`. Of an
-        empty batch both are `(0, 768)`, and their mean is no number.
+        Rows as in `SequenceBatch.targets`; an empty batch has none, and their mean is no number.
 
     Raises:
         ModelError: the shapes do not fit, or the model cannot predict after every position.
     """
-    if batch.target.dim() == 3:
-        return model.every(batch.context, batch.mask)[batch.mask], batch.target[batch.mask]
-    predicted: Tensor = model(batch.context, batch.mask)
-    return predicted, batch.target
+    context, mask, target = batch.context, batch.mask, batch.target
+    concepts, present = _context(batch, target.shape[-1], lags) if lags else (None, None)
+    if model.generates:
+        denoised = model.denoised(context, mask, target)
+        if target.dim() == 3:
+            denoised, target = denoised[mask], target[mask]
+        return Answer(denoised, target, concepts, present)
+    state = (model.states if target.dim() == 3 else model.last_state)(context, mask)
+    prediction = model.predict(state, context, mask)
+    if target.dim() == 3:
+        state, prediction, target = state[mask], prediction[mask], target[mask]
+    extra = model.extra_terms(state, prediction, target)
+    return Answer(prediction, target, concepts, present, extra=extra)
+
+
+def _context(batch: SequenceBatch, width: int, lags: int) -> tuple[Tensor, Tensor]:
+    """The concepts before each target, `(targets, lags, width)`, and where there are any."""
+    concepts, mask = batch.context[..., :width], batch.mask
+    if batch.target.dim() == 2:
+        return concepts[:, -lags:], mask[:, -lags:]
+    windows = F.pad(concepts, (0, 0, lags - 1, 0)).unfold(1, lags, 1)  # (batch, time, width, lags)
+    present = F.pad(mask, (lags - 1, 0)).unfold(1, lags, 1)
+    return windows.transpose(2, 3)[mask], present[mask]

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from lvmdb.errors import ModelError, UnknownNameError
+from lvmdb.models.architecture import Architecture
 from lvmdb.models.config import ModelConfig, at_least, one_of
 from lvmdb.models.options import from_options, to_options
-from lvmdb.models.registry import Architecture
 from lvmdb.sequences.batch import OBJECTIVES
+from lvmdb.training import curriculum, losses
 
 FROM_SEQUENCES = ("context_len", "input_dim", "output_dim")
 """Options of a model that its sequence set decides."""
@@ -34,6 +35,10 @@ class TrainingOptions:
         objective: `last`: windows of the sequence set, of which a model predicts what follows;
             `every`: sequences of an article, of which it predicts what follows each position.
         sequence_len: concepts that a sequence reads, at most; `every` only.
+        temperature: of the loss InfoNCE.
+        context_negatives: InfoNCE also tells the truth from the concepts of its own context.
+        curriculum: which windows an epoch trains on, by how coherent their context is: `none`: all;
+            `bands` or `quantiles`: see `training.curriculum`.
         half: read the training vectors rounded to half precision, which halves what is sent.
     """
 
@@ -48,6 +53,9 @@ class TrainingOptions:
     buffer_size: int = 4096
     objective: Literal["last", "every"] = "last"
     sequence_len: int = 64
+    temperature: float = losses.TEMPERATURE
+    context_negatives: bool = False
+    curriculum: Literal["none", "bands", "quantiles"] = "none"
     half: bool = False
 
     def __post_init__(self) -> None:
@@ -56,8 +64,19 @@ class TrainingOptions:
         at_least("patience", self.patience, 0)
         at_least("sequence_len", self.sequence_len, 2)
         one_of("objective", self.objective, OBJECTIVES)
-        if not 0 < self.lr < 1:
-            raise ModelError(f"lr must be above 0 and below 1, not {self.lr}")
+        one_of("curriculum", self.curriculum, ("none", *curriculum.KINDS))
+        for name in ("lr", "temperature"):
+            if not 0 < getattr(self, name) < 1:
+                raise ModelError(f"{name} must be above 0 and below 1, not {getattr(self, name)}")
+        if self.curriculum != "none" and self.objective != "last":
+            raise ModelError(
+                "curriculum chooses windows by their context: train it with objective=last"
+            )
+        if self.curriculum != "none" and self.epochs < curriculum.PHASES:
+            raise ModelError(
+                f"curriculum has {curriculum.PHASES} phases and needs an epoch for each: "
+                f"epochs must be at least {curriculum.PHASES}, not {self.epochs}"
+            )
         for name in ("warmup", "final_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"{name} must be from 0 to 1, not {getattr(self, name)}")

@@ -9,8 +9,10 @@ from lvmdb.db import runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import UsageError
 from lvmdb.models import registry
+from lvmdb.models.config import ModelConfig
 from lvmdb.sequences import sets
 from lvmdb.training import losses, options
+from lvmdb.training.options import TrainingOptions
 
 DEFAULT_LOSS = "mse"
 
@@ -32,7 +34,8 @@ def plan(
         architecture: name in the registry.
         sequences: name of a frozen sequence set.
         given: options of the architecture and of training, by name.
-        loss: name of a loss; baselines have none.
+        loss: name of a loss, by default `mse`, or `diffusion` of what generates; a baseline has
+            none.
         seed: decides initial weights and the order of batches.
         reuse: return a run of the same configuration, data and seed if there is one.
 
@@ -41,14 +44,10 @@ def plan(
     """
     found = registry.get(architecture)
     chosen = sets.get(db, sequences)
-    if found.trained:
-        loss = loss or DEFAULT_LOSS
-        losses.get(loss)
-    elif loss is not None:
-        raise UsageError(f"--loss: {architecture} is a baseline and has no loss")
     if not -(2**63) <= seed < 2**63:
         raise UsageError("--seed must fit into 64 bits")
     model, training = options.resolve(found, given, chosen.context_len)
+    loss = _loss(architecture, loss, model, training)
     if training is not None and training.objective == "every" and chosen.scope == "corpus":
         raise UsageError(
             "--set objective=every predicts every position of an article, and windows of "
@@ -75,3 +74,24 @@ def plan(
             stamps=stamps,
             **row,
         )
+
+
+def _loss(
+    architecture: str, given: str | None, model: ModelConfig, training: TrainingOptions | None
+) -> str | None:
+    """The loss that a run is trained on, if it can be."""
+    if training is None:
+        if given is not None:
+            raise UsageError(f"--loss: {architecture} is a baseline and has no loss")
+        return None
+    loss = given or (losses.DIFFUSION if model.generates else DEFAULT_LOSS)
+    losses.get(loss)
+    if (loss == losses.DIFFUSION) != model.generates:
+        must = "is trained by" if model.generates else "does not generate: it has a loss other than"
+        raise UsageError(f"--loss {loss}: {architecture} with these options {must} 'diffusion'")
+    if training.context_negatives and not losses.contrastive(loss):
+        raise UsageError(
+            f"--set context_negatives=true is for a loss with infonce, such as mse+infonce, "
+            f"not for {loss}"
+        )
+    return loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.training import losses
 from lvmdb.training.distributed import ALONE, World
-from lvmdb.training.losses import Loss
-from lvmdb.training.objective import predicted_and_target
+from lvmdb.training.losses import Answer
+from lvmdb.training.objective import answer
 from lvmdb.training.options import TrainingOptions
 
 
@@ -22,16 +24,22 @@ class Stepper:
 
     Args:
         model: on the device where it is to train.
-        loss: what is trained on.
-        options: weight decay and clipping.
+        loss: name of what is trained on.
+        options: weight decay, clipping, and those of the loss.
         world: the processes that each have a part of every batch; all build a Stepper at once.
+        context_len: concepts of a context, for a loss that has them as negatives.
     """
 
     def __init__(
-        self, model: LatentModel, loss: Loss, options: TrainingOptions, world: World = ALONE
+        self,
+        model: LatentModel,
+        loss: str,
+        options: TrainingOptions,
+        world: World = ALONE,
+        context_len: int = 1,
     ) -> None:
         self.model = model
-        self.loss = loss
+        self.loss = losses.get(loss, options.temperature)
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options.weight_decay),
@@ -40,7 +48,10 @@ class Stepper:
         )
         self._clip = options.clip
         self._world = world
-        self._forward: nn.Module = _Objective(model)
+        self._contrasts = losses.contrastive(loss)
+        lags = context_len if self._contrasts and options.context_negatives else 0
+        self.objective = Objective(model, lags)
+        self._forward: nn.Module = self.objective
         if world.size > 1:
             self._forward = DistributedDataParallel(self._forward)
 
@@ -64,8 +75,11 @@ class Stepper:
         batch = batch.to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        prediction, target = self._forward(batch)
-        value = self.loss(prediction, target)
+        answered: Answer = self._forward(batch)
+        if self._world.size > 1 and self._contrasts:
+            others = self._world.others(answered.target[:own])
+            answered = replace(answered, others=others)
+        value = self.loss(answered)
         total = value.total
         if self._world.size > 1:
             # Gradients are averaged over processes, but each process's mean is over its own part.
@@ -88,15 +102,21 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
-class _Objective(nn.Module):
-    """What a model is trained for as one forward pass, which is all that DDP listens to."""
+class Objective(nn.Module):
+    """What a model is trained for as one forward pass, which is all that DDP listens to.
 
-    def __init__(self, model: LatentModel) -> None:
+    Args:
+        model: what is trained.
+        lags: see `objective.answer`.
+    """
+
+    def __init__(self, model: LatentModel, lags: int) -> None:
         super().__init__()
         self.model = model
+        self._lags = lags
 
-    def forward(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        return predicted_and_target(self.model, batch)
+    def forward(self, batch: SequenceBatch) -> Answer:
+        return answer(self.model, batch, self._lags)
 
 
 def _stand_in(batch: SequenceBatch) -> SequenceBatch:

@@ -17,11 +17,11 @@ from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric, Run
 from lvmdb.errors import RunError, SequenceError
 from lvmdb.models import registry
+from lvmdb.models.architecture import Architecture
 from lvmdb.models.base import LatentModel
 from lvmdb.models.baselines.base import Baseline
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.options import to_options
-from lvmdb.models.registry import Architecture
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet

@@ -284,7 +284,7 @@ def test_training_from_sql_stands_beside_training_from_memory(
 
 
 def test_the_lstm_that_is_measured_is_the_default() -> None:
-    from lvmdb.models.config import LSTMConfig
+    from lvmdb.models.configs.lstm import LSTMConfig
 
     assert (LSTMConfig().hidden, LSTMConfig().layers) == (512, 2)
 

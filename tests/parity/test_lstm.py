@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lvmdb.models.config import LSTMConfig
+from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.lstm import LSTM
 
 

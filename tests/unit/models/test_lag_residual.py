@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lvmdb.errors import ModelError
-from lvmdb.models.config import LSTMConfig
+from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.lag_residual import LagResidual, ramp
 from lvmdb.models.lstm import LSTM
 

@@ -9,7 +9,8 @@ import pytest
 from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models import registry
 from lvmdb.models.baselines.config import RidgeConfig
-from lvmdb.models.config import LSTMConfig, Mamba2Config
+from lvmdb.models.configs.lstm import LSTMConfig
+from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.options import from_options, to_options
 
 
@@ -58,7 +59,7 @@ def test_ridge_wants_strengths_above_zero(strengths: object) -> None:
 def test_an_unknown_option_is_refused_with_the_nearest_and_the_known() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown option 'hiden'; did you mean 'hidden'\?"):
         from_options(LSTMConfig, {"hiden": 3})
-    with pytest.raises(UnknownNameError, match="known: context_len, dropout, hidden"):
+    with pytest.raises(UnknownNameError, match="known: centre, context_len, dropout, hidden"):
         from_options(LSTMConfig, {"zzz": 3})
 
 

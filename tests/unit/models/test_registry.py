@@ -7,19 +7,17 @@ import sys
 
 import pytest
 import torch
+from tiny_models import TINY
 
 from lvmdb.errors import MissingDependencyError, ModelError, UnknownNameError
 from lvmdb.models import mamba2_kernels, registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.baselines.base import Baseline
-from lvmdb.models.config import LSTMConfig, Mamba2Config, ModelConfig
+from lvmdb.models.config import ModelConfig
+from lvmdb.models.configs.lstm import LSTMConfig
+from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.mamba2 import Mamba2
 from lvmdb.models.mamba2_kernels import resolve_kernel
-
-TINY: dict[str, dict[str, object]] = {
-    "lstm": {"hidden": 8, "layers": 2},
-    "mamba2": {"d_model": 16, "layers": 2, "d_state": 4, "headdim": 8, "chunk_size": 3},
-}
 
 
 def build(name: str, **options: object) -> LatentModel:

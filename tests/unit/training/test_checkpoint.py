@@ -11,11 +11,11 @@ from torch import Tensor
 from lvmdb.errors import ModelError
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
-from lvmdb.models.config import LSTMConfig, ModelConfig
+from lvmdb.models.config import ModelConfig
+from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.lag_residual import LagResidual
 from lvmdb.models.lstm import LSTM
 from lvmdb.sequences.batch import SequenceBatch
-from lvmdb.training import losses
 from lvmdb.training.checkpoint import pack, pack_state, unpack, unpack_state
 from lvmdb.training.options import TrainingOptions
 from lvmdb.training.step import Stepper, seed_step
@@ -42,7 +42,7 @@ def batch(seed: int) -> SequenceBatch:
 
 
 def stepped(seed: int, steps: int) -> Stepper:
-    stepper = Stepper(built(seed), losses.get("mse"), TrainingOptions())
+    stepper = Stepper(built(seed), "mse", TrainingOptions())
     stepper.model.train()
     take(stepper, range(steps))
     return stepper
@@ -76,7 +76,7 @@ def test_going_on_is_bit_for_bit() -> None:
     half = stepped(1, 4)
     data = pack(half.model, CONFIG, half.optimizer)
     torch.manual_seed(1234)
-    resumed = Stepper(built(99), losses.get("mse"), TrainingOptions())
+    resumed = Stepper(built(99), "mse", TrainingOptions())
     unpack(data, resumed.model, CONFIG, resumed.optimizer)
     assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.01
     assert resumed.optimizer.param_groups[1]["weight_decay"] == 0.0
@@ -120,10 +120,10 @@ def test_another_class_with_the_same_names_is_refused() -> None:
             for name, child in like.named_children():
                 self.add_module(name, child)
 
-        def forward(self, context: Tensor, mask: Tensor) -> Tensor:
+        def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
             hidden, _ = self.lstm(self.input_projection(context))  # type: ignore[operator]
-            predicted: Tensor = self.output_projection(hidden.mean(1))
-            return predicted
+            mean: Tensor = hidden.mean(1)
+            return mean
 
     plain = LSTMConfig(input_dim=12, output_dim=12, context_len=3, hidden=8, residual=False)
     data = pack(built(1, plain), plain)

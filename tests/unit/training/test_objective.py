@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import TINY
 from torch import Tensor, nn
 
 from lvmdb.db.engine import Database
@@ -18,13 +19,8 @@ from lvmdb.models.lag_residual import LagResidual
 from lvmdb.sequences import sets
 from lvmdb.sequences.batch import OBJECTIVES, SequenceBatch
 from lvmdb.training import losses
-from lvmdb.training.objective import predicted_and_target
+from lvmdb.training.objective import answer
 from lvmdb.training.plan import plan
-
-SIZES: dict[str, dict[str, object]] = {
-    "lstm": {"hidden": 5},
-    "mamba2": {"d_model": 8, "headdim": 4, "d_state": 3, "layers": 2},
-}
 
 
 class Whole(LatentModel):
@@ -34,16 +30,18 @@ class Whole(LatentModel):
         super().__init__(4)
         self.output_projection = nn.Linear(4, 3)
 
-    def forward(self, context: Tensor, mask: Tensor) -> Tensor:
-        predicted: Tensor = self.output_projection(context[:, -1])
-        return predicted
+    def last_state(self, context: Tensor, mask: Tensor) -> Tensor:
+        return context[:, -1]
 
 
 class Echo(Whole):
     """Says each position's own number."""
 
-    def every(self, context: Tensor, mask: Tensor) -> Tensor:
-        return context[..., :3]
+    def states(self, context: Tensor, mask: Tensor) -> Tensor:
+        return context
+
+    def predict(self, state: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        return state[..., :3]
 
 
 def batch(lengths: list[int], objective: str, time: int = 5, width: int = 4) -> SequenceBatch:
@@ -67,7 +65,7 @@ def build(name: str, residual: bool) -> LatentModel:
     shared: dict[str, object] = {"input_dim": 4, "output_dim": 3, "context_len": 5}
     torch.manual_seed(0)
     built = architecture.build(
-        architecture.configure({**SIZES[name], **shared, "residual": residual})
+        architecture.configure({**TINY[name], **shared, "residual": residual})
     )
     assert isinstance(built, LatentModel)
     return built
@@ -75,7 +73,8 @@ def build(name: str, residual: bool) -> LatentModel:
 
 def test_last_is_the_model_itself() -> None:
     model, given_batch = Whole(), batch([5, 2], "last")
-    predicted, target = predicted_and_target(model, given_batch)
+    said = answer(model, given_batch)
+    predicted, target = said.prediction, said.target
     assert torch.equal(predicted, model(given_batch.context, given_batch.mask))
     assert torch.equal(target, given_batch.target)
     assert given_batch.targets == len(given_batch) == 2
@@ -84,7 +83,8 @@ def test_last_is_the_model_itself() -> None:
 @given(lengths=st.lists(st.integers(0, 5), max_size=6))
 def test_every_is_each_concept_once_and_beside_its_own_target(lengths: list[int]) -> None:
     given_batch = batch(lengths, "every")
-    predicted, target = predicted_and_target(Echo(), given_batch)
+    said = answer(Echo(), given_batch)
+    predicted, target = said.prediction, said.target
     assert given_batch.targets == len(predicted) == sum(lengths)
     expected = [100.0 * row + t for row, n in enumerate(lengths) for t in range(5 - n, 5)]
     assert predicted[:, 0].tolist() == expected
@@ -103,7 +103,7 @@ def test_the_mean_is_over_positions_not_over_sequences() -> None:
         given_batch.article_id,
         given_batch.target_seq,
     )
-    value = losses.get("mse")(*predicted_and_target(Echo(), wrong))
+    value = losses.get("mse")(answer(Echo(), wrong))
     assert value.total.item() == pytest.approx(12 / 5)
 
 
@@ -117,7 +117,8 @@ def test_an_empty_batch_has_no_targets_and_no_gradient(
     empty = batch([], objective)
     assert empty.targets == len(empty) == 0
     model = build(name, residual)
-    predicted, target = predicted_and_target(model, empty)
+    said = answer(model, empty)
+    predicted, target = said.prediction, said.target
     assert predicted.shape == target.shape == (0, 3)
     torch.autograd.backward((predicted - target).square().sum())
     for parameter, value in model.named_parameters():
@@ -134,7 +135,7 @@ def test_moving_a_batch_keeps_its_objective() -> None:
 @pytest.mark.parametrize("model", [Whole(), LagResidual(Whole(), 5)])
 def test_a_model_for_whole_contexts_says_what_to_do(model: LatentModel) -> None:
     with pytest.raises(ModelError, match=r"Whole predicts only after .*objective=last"):
-        predicted_and_target(model, batch([3, 1], "every"))
+        answer(model, batch([3, 1], "every"))
 
 
 def sequence_set(scope: str) -> sets.SequenceSet:

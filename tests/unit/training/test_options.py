@@ -9,7 +9,7 @@ import pytest
 
 from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models import registry
-from lvmdb.models.config import LSTMConfig
+from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.training import options
 from lvmdb.training.catalogue import options_of, overview
 from lvmdb.training.options import TrainingOptions

@@ -1,0 +1,7 @@
+"""The smallest configuration of each architecture that has all its parts, for tests."""
+
+TINY: dict[str, dict[str, object]] = {
+    "lstm": {"hidden": 8, "layers": 2},
+    "mamba2": {"d_model": 16, "layers": 2, "d_state": 4, "headdim": 8, "chunk_size": 3},
+}
+"""Options by architecture; widths of input and output are the test's."""
