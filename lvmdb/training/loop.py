@@ -328,19 +328,21 @@ def validation_totals(stepper: Stepper, batches: Iterable[SequenceBatch]) -> Tot
     model = stepper.model
     model.eval()
     for batch in batches:
-        if not len(batch):
+        judged = stepper.judge(batch)
+        if judged is None:
             continue
-        moved = batch.to(stepper.device, non_blocking=True)
-        answered = stepper.objective(moved)
-        value = stepper.loss(answered)
-        # What is shown is what the model would say; its loss may be of something easier.
-        said = model(moved.context, moved.mask) if model.generates else answered.prediction
+        answered, value = judged
+        said = answered.prediction
+        if model.generates:
+            # What is shown is what the model would say; its loss is of something easier.
+            moved = batch.to(stepper.device, non_blocking=True)
+            said = model(moved.context, moved.mask)
         averages.add(
             {
                 "loss": value.total,
                 **value.terms,
-                "mse": losses.mse_mean(said, moved.target),
-                "cosine": 1.0 - losses.cosine_distance(said, moved.target),
+                "mse": losses.mse_mean(said, answered.target),
+                "cosine": 1.0 - losses.cosine_distance(said, answered.target),
             },
             len(batch),
         )

@@ -14,7 +14,7 @@ from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training import losses
 from lvmdb.training.distributed import ALONE, World
-from lvmdb.training.losses import Answer
+from lvmdb.training.losses import Answer, LossValue
 from lvmdb.training.objective import answer
 from lvmdb.training.options import TrainingOptions
 
@@ -48,8 +48,9 @@ class Stepper:
         )
         self._clip = options.clip
         self._world = world
-        self._contrasts = losses.contrastive(loss)
-        lags = context_len if self._contrasts and options.context_negatives else 0
+        contrasts = losses.contrastive(loss)
+        self._exchanges = contrasts and world.size > 1
+        lags = context_len if contrasts and options.context_negatives else 0
         self.objective = Objective(model, lags)
         self._forward: nn.Module = self.objective
         if world.size > 1:
@@ -76,10 +77,7 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         answered: Answer = self._forward(batch)
-        if self._world.size > 1 and self._contrasts:
-            others = self._world.others(answered.target[:own])
-            answered = replace(answered, others=others)
-        value = self.loss(answered)
+        value = self.loss(self._among_others(answered, own))
         total = value.total
         if self._world.size > 1:
             # Gradients are averaged over processes, but each process's mean is over its own part.
@@ -91,6 +89,30 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self.optimizer.step()
         return {"loss": value.total.detach(), **value.terms}
+
+    @torch.no_grad()
+    def judge(self, batch: SequenceBatch) -> tuple[Answer, LossValue] | None:
+        """What the model says to a batch and its loss, without training on it.
+
+        Args:
+            batch: this process's part of the global batch, on any device.
+
+        Returns:
+            None where the part is empty. Every process asks for each global batch.
+        """
+        moved = batch.to(self.device, non_blocking=True)
+        if not len(batch):
+            if self._exchanges:
+                self._world.others(moved.target)
+            return None
+        answered = self.objective(moved)
+        return answered, self.loss(self._among_others(answered, batch.targets))
+
+    def _among_others(self, answered: Answer, own: int) -> Answer:
+        """With the targets of the other processes, where the loss has them as negatives."""
+        if not self._exchanges:
+            return answered
+        return replace(answered, others=self._world.others(answered.target[:own]))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

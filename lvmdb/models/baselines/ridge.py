@@ -4,7 +4,10 @@
 
 X are the contexts flattened to `(windows, time * input_dim)`, c means centred, so the bias is not
 shrunk. One pass sums X'X and X'Y in float64; each strength costs one Cholesky factor of X'X, and
-the one with the best mean cosine on validation is kept (the weaker of two equal ones).
+the one with the best mean cosine on validation is kept (the weaker of two equal ones). With fewer
+windows than numbers in a context, the same weights come from the smaller matrix Xc Xc':
+
+    W = Xc' (Xc Xc' + lambda I)^-1 Yc
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from torch import Tensor
 from lvmdb.models.baselines.base import Baseline, Passes, fitted, no_windows
 from lvmdb.models.baselines.config import RidgeConfig
 from lvmdb.sequences.batch import SequenceBatch
+
+SMALLEST = 1e-12
+"""Least unit of strength: data without any spread can be solved, too."""
 
 
 class Ridge(Baseline):
@@ -41,15 +47,11 @@ class Ridge(Baseline):
         return float(fitted(self._strength))
 
     def fit(self, train: Passes, validation: Passes, seed: int) -> None:
-        gram, cross, mean_x, mean_y = self._moments(train)
-        unit = gram.diagonal().mean().clamp(min=1e-12)
-        identity = torch.eye(self.features, dtype=torch.float64)
         strengths = sorted(self.options.strengths)
-        weights = []
-        for strength in strengths:
-            factor = torch.linalg.cholesky(torch.add(gram, identity, alpha=float(strength * unit)))
-            weights.append(torch.cholesky_solve(cross, factor).float())
-        biases = [(mean_y - mean_x @ weight.double()).float() for weight in weights]
+        few = self._few(train)
+        solved = self._primal(train, strengths) if few is None else _dual(*few, strengths)
+        weights = [weight.float() for weight, _ in solved]
+        biases = [bias.float() for _, bias in solved]
 
         cosines = torch.zeros(len(strengths), dtype=torch.float64)
         count = 0
@@ -88,6 +90,33 @@ class Ridge(Baseline):
         """`(batch, time * input_dim)` float32 on the CPU."""
         return self.context(batch).flatten(1).cpu()
 
+    def _few(self, train: Passes) -> tuple[Tensor, Tensor] | None:
+        """All contexts `(windows, features)` and targets, if there are no more than features."""
+        contexts: list[Tensor] = []
+        targets: list[Tensor] = []
+        count = 0
+        for batch in train():
+            contexts.append(self._flat(batch))
+            targets.append(batch.target.cpu())
+            count += len(batch)
+            if count > self.features:
+                return None
+        if not count:
+            raise no_windows("train")
+        return torch.cat(contexts).double(), torch.cat(targets).double()
+
+    def _primal(self, train: Passes, strengths: list[float]) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases by strength, from X'X."""
+        gram, cross, mean_x, mean_y = self._moments(train)
+        unit = gram.diagonal().mean().clamp(min=SMALLEST)
+        identity = torch.eye(self.features, dtype=torch.float64)
+        solved = []
+        for strength in strengths:
+            factor = torch.linalg.cholesky(torch.add(gram, identity, alpha=float(strength * unit)))
+            weight = torch.cholesky_solve(cross, factor)
+            solved.append((weight, mean_y - mean_x @ weight))
+        return solved
+
     def _moments(self, train: Passes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centred X'X and X'Y, and the means of X and Y, in float64."""
         gram = torch.zeros(self.features, self.features, dtype=torch.float64)
@@ -102,9 +131,22 @@ class Ridge(Baseline):
             sum_x += x.sum(0)
             sum_y += y.sum(0)
             count += len(batch)
-        if not count:
-            raise no_windows("train")
         mean_x, mean_y = sum_x / count, sum_y / count
         gram.addr_(mean_x, mean_x, alpha=-count)
         cross.addr_(mean_x, mean_y, alpha=-count)
         return gram, cross, mean_x, mean_y
+
+
+def _dual(x: Tensor, y: Tensor, strengths: list[float]) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases by strength, from XX'; `(windows, features)`, `(windows, output_dim)`."""
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    gram = x @ x.T
+    unit = (gram.trace() / x.shape[1]).clamp(min=SMALLEST)
+    identity = torch.eye(len(x), dtype=torch.float64)
+    solved = []
+    for strength in strengths:
+        factor = torch.linalg.cholesky(torch.add(gram, identity, alpha=float(strength * unit)))
+        weight = x.T @ torch.cholesky_solve(y, factor)
+        solved.append((weight, mean_y - mean_x @ weight))
+    return solved

@@ -172,12 +172,14 @@ def test_lag_weights_do_not_depend_on_the_batches() -> None:
     torch.testing.assert_close(whole.state()["lag_weights"], parts.state()["lag_weights"])
 
 
-def test_ridge_is_ridge() -> None:
+@pytest.mark.parametrize("windows", [50, 7, 6, 5, 2])
+def test_ridge_is_ridge(windows: int) -> None:
+    """With more windows than the six numbers of a context, as many, and fewer."""
     torch.manual_seed(0)
-    x, y = torch.randn(50, 2, 3), torch.randn(50, 3)
+    x, y = torch.randn(windows, 2, 3), torch.randn(windows, 3)
     data = batch(x, y)
     baseline = make("ridge", 3, 2, strengths=[0.5])
-    baseline.fit(once(batch(x[:20], y[:20]), batch(x[20:], y[20:])), once(data), 0)
+    baseline.fit(once(batch(x[:2], y[:2]), batch(x[2:], y[2:])), once(data), 0)
     flat, target = x.flatten(1).double(), y.double()
     centred = flat - flat.mean(0)
     gram = centred.T @ centred
