@@ -19,9 +19,17 @@ from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
-from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
+from lvmdb.errors import (
+    LvmdbError,
+    ModelError,
+    RunError,
+    SequenceError,
+    UnknownNameError,
+    UsageError,
+)
 from lvmdb.models import registry
 from lvmdb.sequences import sets
+from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
 from lvmdb.training import environment
 from lvmdb.training.loop import Trainer
@@ -92,12 +100,16 @@ class World:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def planned(self, architecture: str, seed: int = 0, **given: object) -> int:
+    def planned(
+        self, architecture: str, seed: int = 0, loss: str | None = None, **given: object
+    ) -> int:
         options = {**SMALL.get(architecture, {}), **given}
-        return plan(self.db, architecture, "turns", options, seed=seed)
+        return plan(self.db, architecture, "turns", options, loss=loss, seed=seed)
 
-    def trained(self, architecture: str, seed: int = 0, **given: object) -> int:
-        run_id = self.planned(architecture, seed, **given)
+    def trained(
+        self, architecture: str, seed: int = 0, loss: str | None = None, **given: object
+    ) -> int:
+        run_id = self.planned(architecture, seed, loss, **given)
         assert train(self.db, run_id, device="cpu").trained
         return run_id
 
@@ -396,6 +408,36 @@ def test_a_run_that_fails_at_many_batches_ends_as_if_it_had_not(
     assert world.metrics(run_id) == world.metrics(undisturbed)
 
 
+def test_what_was_measured_before_the_first_step_is_the_same_after_an_interruption(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Centring by the mean of the training targets, and a curriculum by thirds of the windows."""
+    options: dict[str, object] = {
+        **{"centre": True, "curriculum": "quantiles", "context_negatives": True},
+        **{"batch_size": 8, "epochs": 4},
+    }
+    undisturbed = world.trained("lstm", 7, "cosine+infonce", **options)
+    run_id = world.planned("lstm", 7, "cosine+infonce", **options)
+    real, trained_on = Stepper.step, []
+
+    def counting(self: Stepper, batch: SequenceBatch, *arguments: Any) -> dict[str, torch.Tensor]:
+        trained_on.append(len(batch))
+        if len(trained_on) == 40:
+            raise OSError("the disk went away")
+        return real(self, batch, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", counting)
+    with pytest.raises(OSError, match="disk went away"):
+        train(world.db, run_id, device="cpu", reading=Reading(checkpoint_every=0))
+    assert train(world.db, run_id, device="cpu").epochs == 4
+    # Three thirds, and once all of them; the batch that failed was given twice.
+    assert sum(trained_on) == 2 * world.sequences.window_count("train") + trained_on[39]
+    assert world.metrics(run_id) == world.metrics(undisturbed)
+    assert world.curve(run_id, "infonce", "val")
+    ours, theirs = (world.checkpoint(run, "best") for run in (run_id, undisturbed))
+    assert ours["sha256"] == theirs["sha256"]
+
+
 def test_a_succeeded_run_is_left_alone(world: World, lstm: int) -> None:
     before = world.row(lstm), world.checkpoint(lstm, "best"), world.metrics(lstm)
     assert not train(world.db, lstm, device="cpu").trained
@@ -433,6 +475,23 @@ def test_what_cannot_be_trained_is_refused(world: World) -> None:
     blind = plan(world.db, "lstm", "no-val", SMALL["lstm"])
     with pytest.raises(SequenceError, match="no validation windows"):
         train(world.db, blind)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "loss", "options", "why"),
+    [
+        ("lstm", "diffusion", {}, "does not generate: it has a loss other than 'diffusion'"),
+        ("lstm", "mse", {"context_negatives": "true"}, "a loss with infonce"),
+        ("copy-last", "mse", {}, "is a baseline and has no loss"),
+        ("lstm", "infonce", {"temperature": "0"}, "temperature must be above 0"),
+        ("lstm", "mse", {"curriculum": "hard"}, "curriculum must be one of"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused(
+    world: World, architecture: str, loss: str, options: dict[str, object], why: str
+) -> None:
+    with pytest.raises(LvmdbError, match=why):
+        plan(world.db, architecture, "turns", options, loss=loss)
 
 
 def test_what_cannot_be_planned_is_refused(world: World) -> None:
