@@ -39,17 +39,23 @@ class Answer:
     Attributes:
         prediction: `(targets, 768)`; of a model trained by diffusion, the target without the noise.
         target: `(targets, 768)`.
-        context: `(targets, lags, 768)`, what each was predicted from; None where no loss asks.
+        place: `(targets, 2)` int64, article and seq of each target; None where no loss asks.
+        lags: concepts of a context: those at most so far before a target are its own context.
+        context: `(targets, lags, 768)`, that context, where it is to be told from the truth.
         present: `(targets, lags)` bool, where `context` holds a concept; None like `context`.
         others: `(others, 768)`, targets of the same global batch that other processes have.
+        others_place: `(others, 2)`, as `place`; None like `others`.
         extra: terms of the model's own, scaled as they are to be added to the total.
     """
 
     prediction: Tensor
     target: Tensor
+    place: Tensor | None = None
+    lags: int = 0
     context: Tensor | None = None
     present: Tensor | None = None
     others: Tensor | None = None
+    others_place: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -89,15 +95,20 @@ def infonce(answer: Answer, temperature: float) -> Tensor:
 
         -log( exp(cos(p, y) / T) / sum_c exp(cos(p, c) / T) )
 
-    The candidates c are the truth, the other targets of the global batch and, where the answer has
-    it, the context. A candidate that is the truth again (cosine .9999 or more) is left out.
+    The candidates c are the truth and the other targets of the global batch. As in evaluation, no
+    concept of a target's own context is a candidate, unless the answer has the context to tell the
+    truth from: neighbours are the most alike, and a model taught to avoid its context avoids what
+    follows, too. A candidate that is the truth again (cosine .9999 or more) is left out.
     """
     predicted = F.normalize(answer.prediction, dim=-1)
     target = F.normalize(answer.target, dim=-1)
     among = target if answer.others is None else torch.cat([target, F.normalize(answer.others)])
     truth = (predicted * target).sum(-1, keepdim=True)  # (targets, 1)
     # The row's own target is left out here as a copy of itself.
-    logits = [truth, (predicted @ among.t()).masked_fill(_same(target @ among.t()), -torch.inf)]
+    left_out = _same(target @ among.t())
+    if answer.context is None and answer.place is not None:
+        left_out = left_out | _own_context(answer.place, answer.others_place, answer.lags)
+    logits = [truth, (predicted @ among.t()).masked_fill(left_out, -torch.inf)]
     if answer.context is not None and answer.present is not None:
         context = F.normalize(answer.context, dim=-1)
         alike = torch.einsum("nd,nld->nl", predicted, context)
@@ -106,6 +117,13 @@ def infonce(answer: Answer, temperature: float) -> Tensor:
     scaled = torch.cat(logits, dim=-1) / temperature  # (targets, candidates)
     first = torch.zeros(len(scaled), dtype=torch.int64, device=scaled.device)
     return F.cross_entropy(scaled, first)
+
+
+def _own_context(place: Tensor, others: Tensor | None, lags: int) -> Tensor:
+    """Which targets are of another's context, `(targets, targets + others)` bool."""
+    among = place if others is None else torch.cat([place, others])
+    behind = place[:, None, 1] - among[None, :, 1]
+    return (place[:, None, 0] == among[None, :, 0]) & (behind > 0) & (behind <= lags)
 
 
 def _same(cosine: Tensor) -> Tensor:

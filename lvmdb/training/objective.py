@@ -6,6 +6,7 @@ every   reads a sequence and predicts, after every position, the vector that fol
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +15,9 @@ from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training.losses import Answer
 
 
-def answer(model: LatentModel, batch: SequenceBatch, lags: int = 0) -> Answer:
+def answer(
+    model: LatentModel, batch: SequenceBatch, lags: int = 0, *, with_context: bool = False
+) -> Answer:
     """What the model says to a batch, one row for every vector to be predicted.
 
     The objective is the batch's: `every` where it has a target for every position.
@@ -22,7 +25,8 @@ def answer(model: LatentModel, batch: SequenceBatch, lags: int = 0) -> Answer:
     Args:
         model: on the batch's device.
         batch: of either objective.
-        lags: with so many concepts before each target, at most, as its context; 0: without.
+        lags: concepts of a context, for a loss that tells the truth from others; 0: for others.
+        with_context: with the `lags` concepts before each target.
 
     Returns:
         Rows as in `SequenceBatch.targets`; an empty batch has none, and their mean is no number.
@@ -31,18 +35,31 @@ def answer(model: LatentModel, batch: SequenceBatch, lags: int = 0) -> Answer:
         ModelError: the shapes do not fit, or the model cannot predict after every position.
     """
     context, mask, target = batch.context, batch.mask, batch.target
-    concepts, present = _context(batch, target.shape[-1], lags) if lags else (None, None)
     if model.generates:
         denoised = model.denoised(context, mask, target)
         if target.dim() == 3:
             denoised, target = denoised[mask], target[mask]
-        return Answer(denoised, target, concepts, present)
+        return Answer(denoised, target)
     state = (model.states if target.dim() == 3 else model.last_state)(context, mask)
     prediction = model.predict(state, context, mask)
     if target.dim() == 3:
         state, prediction, target = state[mask], prediction[mask], target[mask]
     extra = model.extra_terms(state, prediction, target)
-    return Answer(prediction, target, concepts, present, extra=extra)
+    if not lags:
+        return Answer(prediction, target, extra=extra)
+    concepts, present = _context(batch, target.shape[-1], lags) if with_context else (None, None)
+    return Answer(prediction, target, _place(batch), lags, concepts, present, extra=extra)
+
+
+def _place(batch: SequenceBatch) -> Tensor:
+    """Article and seq of each target, `(targets, 2)`."""
+    article, seq = batch.article_id, batch.target_seq
+    if batch.target.dim() == 2:
+        return torch.stack([article, seq], -1)
+    time = batch.mask.shape[1]
+    back = torch.arange(time - 1, -1, -1, device=seq.device)
+    every = torch.stack([article.unsqueeze(1).expand(-1, time), seq.unsqueeze(1) - back], -1)
+    return every[batch.mask]
 
 
 def _context(batch: SequenceBatch, width: int, lags: int) -> tuple[Tensor, Tensor]:

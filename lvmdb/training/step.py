@@ -27,7 +27,7 @@ class Stepper:
         loss: name of what is trained on.
         options: weight decay, clipping, and those of the loss.
         world: the processes that each have a part of every batch; all build a Stepper at once.
-        context_len: concepts of a context, for a loss that has them as negatives.
+        context_len: concepts of a context, for a loss that tells the truth from others.
     """
 
     def __init__(
@@ -50,8 +50,11 @@ class Stepper:
         self._world = world
         contrasts = losses.contrastive(loss)
         self._exchanges = contrasts and world.size > 1
-        lags = context_len if contrasts and options.context_negatives else 0
-        self.objective = Objective(model, lags)
+        self.objective = Objective(
+            model,
+            lags=context_len if contrasts else 0,
+            with_context=contrasts and options.context_negatives,
+        )
         self._forward: nn.Module = self.objective
         if world.size > 1:
             self._forward = DistributedDataParallel(self._forward)
@@ -104,6 +107,7 @@ class Stepper:
         if not len(batch):
             if self._exchanges:
                 self._world.others(moved.target)
+                self._world.others(moved.target.new_zeros(0, 2, dtype=torch.int64))
             return None
         answered = self.objective(moved)
         return answered, self.loss(self._among_others(answered, batch.targets))
@@ -112,7 +116,12 @@ class Stepper:
         """With the targets of the other processes, where the loss has them as negatives."""
         if not self._exchanges:
             return answered
-        return replace(answered, others=self._world.others(answered.target[:own]))
+        assert answered.place is not None, "as a loss with negatives asks"
+        return replace(
+            answered,
+            others=self._world.others(answered.target[:own]),
+            others_place=self._world.others(answered.place[:own]),
+        )
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -129,16 +138,16 @@ class Objective(nn.Module):
 
     Args:
         model: what is trained.
-        lags: see `objective.answer`.
+        lags, with_context: see `objective.answer`.
     """
 
-    def __init__(self, model: LatentModel, lags: int) -> None:
+    def __init__(self, model: LatentModel, *, lags: int, with_context: bool) -> None:
         super().__init__()
         self.model = model
-        self._lags = lags
+        self._lags, self._with_context = lags, with_context
 
     def forward(self, batch: SequenceBatch) -> Answer:
-        return answer(self.model, batch, self._lags)
+        return answer(self.model, batch, self._lags, with_context=self._with_context)
 
 
 def _stand_in(batch: SequenceBatch) -> SequenceBatch:

@@ -373,8 +373,8 @@ def test_a_run_that_fails_at_many_batches_ends_as_if_it_had_not(
 ) -> None:
     """In the middle of epochs, after the last batch of one, and with or without a save there."""
     options: dict[str, object] = {"dropout": 0.3, "layers": 2, "batch_size": 8, "epochs": 3}
-    undisturbed = world.trained("lstm", 6, **options)
-    run_id = world.planned("lstm", 6, **options)
+    undisturbed = world.trained("lstm", 6, None, **options)
+    run_id = world.planned("lstm", 6, None, **options)
     batches = math.ceil(world.sequences.window_count("train") / 8)
     real, allowed = Stepper.step, iter(range(0))
 

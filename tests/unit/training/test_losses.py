@@ -89,9 +89,29 @@ def test_the_context_is_a_hard_negative_where_it_is_there() -> None:
         ([False, False, True], [-1.0]),
         ([True, True, True], [1.0, -1.0]),  # the second is the truth itself
     ):
-        given = Answer(prediction, target, context, torch.tensor([present]))
+        given = Answer(prediction, target, context=context, present=torch.tensor([present]))
         expected = math.log(1.0 + sum(math.exp(cosine / 0.5) for cosine in negatives))
         assert losses.infonce(given, 0.5).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_concept_of_the_own_context_is_no_candidate() -> None:
+    """Four targets of one article, one of another: with two lags, each is told from the rest."""
+    torch.manual_seed(0)
+    prediction, target = torch.randn(2, 5, 6)
+    place = torch.tensor([[7, 3], [7, 4], [7, 5], [7, 6], [8, 5]])
+    others, others_place = torch.randn(2, 6), torch.tensor([[7, 2], [9, 2]])
+    # What each row is told from, by number; 5 and 6 are the other process's.
+    against = [[1, 2, 3, 4, 6], [2, 3, 4, 6], [3, 4, 5, 6], [0, 4, 5, 6], [0, 1, 2, 3, 5, 6]]
+    everything = F.normalize(torch.cat([target, others]), dim=-1)
+    expected = []
+    for row, negatives in enumerate(against):
+        cosine = F.normalize(prediction[row], dim=-1) @ everything.T / 0.3
+        kept = cosine[[row, *negatives]]
+        expected.append(kept.logsumexp(0) - cosine[row])
+    found = losses.infonce(
+        Answer(prediction, target, place, 2, others=others, others_place=others_place), 0.3
+    )
+    torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
 def test_others_count_as_if_they_were_in_the_batch() -> None:

@@ -167,3 +167,28 @@ def test_every_position_of_an_article_needs_articles(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sets, "get", lambda db, name, scope=scope: sequence_set(scope))
         with pytest.raises(Exception, match="'old' is a draft"):
             plan(nowhere, "lstm", "old", {"objective": objective})
+
+
+@given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=6), lags=st.integers(1, 4))
+def test_context_and_place_of_every_target(lengths: list[int], lags: int) -> None:
+    given_batch = batch(lengths, "every")
+    said = answer(Echo(), given_batch, lags, with_context=True)
+    assert said.place is not None
+    assert said.context is not None
+    assert said.present is not None
+    # The position is the number's last digits, and the target's is one more; seqs count from 1.
+    position = said.prediction[:, 0] % 100
+    first = torch.tensor([5 - n for n in lengths for _ in range(n)])
+    assert torch.equal(said.place[:, 1], (position - first + 1).long())
+    assert torch.equal(said.place[:, 0], (said.prediction[:, 0] // 100).long())
+    back = torch.arange(lags - 1, -1, -1)
+    wanted = said.prediction[:, :1] - back
+    assert torch.equal(said.present, (position[:, None] - back) >= first[:, None])
+    assert torch.equal(said.context[..., 0][said.present], wanted[said.present])
+    last = batch([n for n in lengths if n], "last")
+    if len(last):
+        of_last = answer(Whole(), last, lags, with_context=True)
+        assert of_last.place is not None
+        assert of_last.context is not None
+        assert of_last.place[:, 1].tolist() == [n for n in lengths if n]
+        assert torch.equal(of_last.context, last.context[:, -lags:, :3])
