@@ -47,10 +47,18 @@ class LinformerAttention(SelfAttention):
         if mask is not None:
             present = mask[:, None, :, None]  # (batch, 1, time, 1)
             key, value = key * present, value * present
-        time = key.shape[2]
-        key = torch.matmul(self.key_projection[:, -time:], key)  # (batch, heads, rank, head_dim)
-        value = torch.matmul(self.value_projection[:, -time:], value)
-        return F.scaled_dot_product_attention(query, key, value)
+        time, head_dim = key.shape[2:]
+        of_keys = self.key_projection[:, -time:]  # (rank, time)
+        of_values = self.value_projection[:, -time:]
+        rank = of_keys.shape[0]
+        if time * (head_dim + rank) >= 2 * rank * head_dim:
+            mixed_keys = torch.matmul(of_keys, key)  # (batch, heads, rank, head_dim)
+            return F.scaled_dot_product_attention(query, mixed_keys, torch.matmul(of_values, value))
+        # In a short context the same products cost less the other way round: q (E k)^T is
+        # (q k^T) E^T, and w (F v) is (w F) v.
+        scores = torch.matmul(torch.matmul(query, key.transpose(-1, -2)), of_keys.t())
+        weights = (scores / math.sqrt(head_dim)).softmax(-1)  # (batch, heads, time, rank)
+        return torch.matmul(torch.matmul(weights, of_values), value)
 
 
 class Linformer(Transformer):

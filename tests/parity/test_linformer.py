@@ -37,6 +37,7 @@ def pair(rank: int) -> tuple[nn.Module, LinformerAttention]:
 
 @pytest.mark.parametrize("rank", [1, 4, TIME, 64])
 def test_output_and_gradients(rank: int) -> None:
+    """The largest rank is multiplied in another order, as is any in a short context."""
     theirs, ours = pair(rank)
     x, upstream = normal(2, TIME, WIDTH).requires_grad_(), normal(2, TIME, WIDTH)
     expected, found = theirs(x), ours(x)
