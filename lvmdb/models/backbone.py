@@ -31,8 +31,9 @@ class Block(nn.Module):
     """One residual block around a mixer.
 
     The mixer is called with `(batch, time, d_model)` and a mask `(batch, time)` (or None: nothing
-    is padded) and returns `(batch, time, d_model)`. It must be causal, and what it returns where
-    there is a concept must not depend on what stands at masked positions.
+    is padded) and returns `(batch, time, d_model)`. It must be causal, unless its model has no
+    `states`, and what it returns where there is a concept must not depend on what stands at masked
+    positions.
     """
 
     def __init__(

@@ -11,8 +11,12 @@ from lvmdb.errors import UnknownNameError
 from lvmdb.models.architecture import Architecture
 from lvmdb.models.baselines import config as baselines
 from lvmdb.models.config import ModelConfig
+from lvmdb.models.configs.gpt2 import GPT2Config
+from lvmdb.models.configs.gru import GRUConfig
+from lvmdb.models.configs.linformer import LinformerConfig
 from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.configs.mamba2 import Mamba2Config
+from lvmdb.models.configs.performer import PerformerConfig
 
 if TYPE_CHECKING:
     from lvmdb.models.architecture import Built
@@ -63,9 +67,22 @@ _ALL = (
         config=LSTMConfig,
         factory="lvmdb.models.lstm:LSTM",
         presets={
-            "toy": {"hidden": 256, "layers": 1},
+            "toy": {"hidden": 272, "layers": 1},
             "small": {"hidden": 512, "layers": 2},
-            "full": {"hidden": 1024, "layers": 4},
+            "full": {"hidden": 512, "layers": 4, "stack_residual": True},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="gru",
+        summary="stacked GRU between two linear projections",
+        reference="Cho et al. 2014, arXiv 1406.1078",
+        config=GRUConfig,
+        factory="lvmdb.models.gru:GRU",
+        presets={
+            "toy": {"hidden": 300, "layers": 1},
+            "small": {"hidden": 592, "layers": 2},
+            "full": {"hidden": 592, "layers": 4, "stack_residual": True},
         },
         objectives=("last", "every"),
     ),
@@ -79,6 +96,44 @@ _ALL = (
             "toy": {"d_model": 256, "layers": 2, "d_state": 64},
             "small": {"d_model": 512, "layers": 6, "d_state": 64},
             "full": {"d_model": 768, "layers": 34, "d_state": 128},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="gpt2",
+        summary="GPT-2's blocks: exact causal attention, learnt positions",
+        reference="Radford et al. 2019",
+        config=GPT2Config,
+        factory="lvmdb.models.gpt2:GPT2",
+        presets={
+            "toy": {"d_model": 160, "layers": 2, "heads": 5},
+            "small": {"d_model": 256, "layers": 6, "heads": 8},
+            "full": {"d_model": 768, "layers": 12, "heads": 12},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="linformer",
+        summary="GPT-2's frame with low-rank attention, which looks ahead inside the context",
+        reference="Wang et al. 2020, arXiv 2006.04768",
+        config=LinformerConfig,
+        factory="lvmdb.models.linformer:Linformer",
+        presets={
+            "toy": {"d_model": 128, "layers": 4, "heads": 4, "rank": 64},
+            "small": {"d_model": 256, "layers": 6, "heads": 8, "rank": 128},
+            "full": {"d_model": 768, "layers": 12, "heads": 12, "rank": 256},
+        },
+    ),
+    Architecture(
+        name="performer",
+        summary="GPT-2's frame with causal attention estimated by random features (FAVOR+)",
+        reference="Choromanski et al. 2021, arXiv 2009.14794",
+        config=PerformerConfig,
+        factory="lvmdb.models.performer:Performer",
+        presets={
+            "toy": {"d_model": 160, "layers": 2, "heads": 5, "features": 128},
+            "small": {"d_model": 256, "layers": 6, "heads": 8, "features": 128},
+            "full": {"d_model": 768, "layers": 12, "heads": 12, "features": 256},
         },
         objectives=("last", "every"),
     ),

@@ -33,7 +33,7 @@ def test_one_mapping_is_parted_between_model_and_training() -> None:
 
 def test_a_preset_is_a_start() -> None:
     model, _ = options.resolve(LSTM, {"preset": "full", "layers": "3"}, context_len=5)
-    assert model == LSTMConfig(hidden=1024, layers=3)
+    assert model == LSTMConfig(hidden=512, layers=3, stack_residual=True)
     with pytest.raises(UnknownNameError, match=r"unknown preset 'tiny'.*full, small, toy"):
         options.resolve(LSTM, {"preset": "tiny"}, context_len=5)
 
