@@ -63,12 +63,20 @@ class CausalAttention(SelfAttention):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        time = mask.shape[1]
-        itself = torch.eye(time, dtype=torch.bool, device=mask.device)
-        past = torch.ones_like(itself).tril()  # (time, time)
-        # Padding sees itself: a softmax over nothing is no number.
-        seen = (past & mask.unsqueeze(1)) | itself  # (batch, time, time)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen.unsqueeze(1))
+        seen = causal(mask).unsqueeze(1)  # (batch, 1, time, time)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+
+
+def causal(mask: Tensor) -> Tensor:
+    """What each position of `(batch, time)` sees, `(batch, time, time)` bool.
+
+    Concepts up to and including itself. Padding sees itself alone: a softmax over nothing is no
+    number.
+    """
+    time = mask.shape[1]
+    itself = torch.eye(time, dtype=torch.bool, device=mask.device)
+    past = torch.ones_like(itself).tril()  # (time, time)
+    return (past & mask.unsqueeze(1)) | itself
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

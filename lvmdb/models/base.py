@@ -91,7 +91,10 @@ class LatentModel(nn.Module):
         return self.predict(self.last_state(context, mask), context, mask)
 
     def every(self, context: Tensor, mask: Tensor) -> Tensor:
-        """Predict what follows each position, `(batch, time, output_dim)`; see `states`."""
+        """Predict what follows each position, `(batch, time, output_dim)`; see `states`.
+
+        A model that `generates` overrides this and `forward`: it predicts without a state.
+        """
         return self.predict(self.states(context, mask), context, mask)
 
     def denoised(self, context: Tensor, mask: Tensor, target: Tensor) -> Tensor:
@@ -99,10 +102,11 @@ class LatentModel(nn.Module):
 
         Args:
             context, mask: as for `last_state`.
-            target: `(batch, output_dim)`, what follows.
+            target: `(batch, output_dim)`, what follows the context, or `(batch, time, output_dim)`,
+                what follows each position.
 
         Returns:
-            `(batch, output_dim)`.
+            Of the target's shape.
 
         Raises:
             ModelError: the model does not generate.

@@ -57,6 +57,9 @@ class Centred(LatentModel):
         predicted: Tensor = self.body(self._moved(context), mask)
         return predicted + self.mean
 
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        return self.body.every(self._moved(context), mask) + self.mean
+
     def extra_terms(self, state: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         return self.body.extra_terms(state, prediction, target)
 

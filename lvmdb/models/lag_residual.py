@@ -84,11 +84,16 @@ class LagResidual(LatentModel):
         added: Tensor = self.body(context, mask)
         return self.weighted(context, mask) + added * self._scale
 
+    def every(self, context: Tensor, mask: Tensor) -> Tensor:
+        added = self.body.every(context, mask)
+        return self.weighted_every(context, mask) + added * self._scale
+
     def extra_terms(self, state: Tensor, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         return self.body.extra_terms(state, prediction, target)
 
     def denoised(self, context: Tensor, mask: Tensor, target: Tensor) -> Tensor:
-        base = self.weighted(context, mask)
+        weigh = self.weighted if target.dim() == 2 else self.weighted_every
+        base = weigh(context, mask)
         return base + self.body.denoised(context, mask, (target - base) / self._scale) * self._scale
 
     def weighted(self, context: Tensor, mask: Tensor) -> Tensor:

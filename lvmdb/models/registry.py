@@ -13,6 +13,7 @@ from lvmdb.models.baselines import config as baselines
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.configs.gpt2 import GPT2Config
 from lvmdb.models.configs.gru import GRUConfig
+from lvmdb.models.configs.lcm import LCMConfig
 from lvmdb.models.configs.linformer import LinformerConfig
 from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.configs.mamba2 import Mamba2Config
@@ -134,6 +135,19 @@ _ALL = (
             "toy": {"d_model": 160, "layers": 2, "heads": 5, "features": 128},
             "small": {"d_model": 256, "layers": 6, "heads": 8, "features": 128},
             "full": {"d_model": 768, "layers": 12, "heads": 12, "features": 256},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="lcm",
+        summary="Large Concept Model: regression, or diffusion in one or two towers (variant)",
+        reference="LCM team 2024, arXiv 2412.08821",
+        config=LCMConfig,
+        factory="lvmdb.models.lcm:lcm",
+        presets={
+            "toy": {"d_model": 176, "layers": 2, "heads": 4},
+            "small": {"d_model": 256, "layers": 6, "heads": 4},
+            "full": {"d_model": 768, "layers": 16, "heads": 12},
         },
         objectives=("last", "every"),
     ),

@@ -108,6 +108,20 @@ def test_every_architecture_comes_out_the_same(db: Database, architecture: str) 
     assert sql(db, "SELECT count(*) FROM evaluation WHERE run_id = %s", found.run_id) == [(0,)]
 
 
+@pytest.mark.parametrize("variant", ["one_tower", "two_tower"])
+def test_what_is_drawn_by_diffusion_comes_out_the_same(db: Database, variant: str) -> None:
+    """Samples and the loss on noise too: neither depends on what was drawn before."""
+    size: dict[str, object] = {"d_model": 16, "layers": 1, "heads": 2, "sampling_steps": 5}
+    run_id = trained(db, "lcm", 1, variant=variant, **size)
+    assert runs.get(db, run_id).loss == "diffusion"
+    Evaluator(db, device="cpu").evaluate(run_id)
+    torch.manual_seed(999)
+    found = reproduce(db, run_id, device="cpu")
+    assert found.first_difference is None, found.verdict
+    assert all(check.same for check in found.checks), found.checks
+    assert named(found)["test cosine, pool corpus"].original is not None
+
+
 def test_it_is_kept_if_asked_for(db: Database, lstm: int) -> None:
     found = reproduce(db, lstm, device="cpu", keep=True)
     assert found.kept

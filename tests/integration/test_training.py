@@ -438,6 +438,36 @@ def test_what_was_measured_before_the_first_step_is_the_same_after_an_interrupti
     assert ours["sha256"] == theirs["sha256"]
 
 
+@pytest.mark.parametrize("objective", ["last", "every"])
+def test_noise_after_an_interruption_is_the_noise_without_one(
+    world: World, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times, noise and dropped contexts are the step's; and validation draws none of them."""
+    options: dict[str, object] = {
+        **{"variant": "two_tower", "d_model": 16, "layers": 1, "heads": 2, "sampling_steps": 3},
+        **{"objective": objective, "batch_size": 16, "epochs": 2, "context_dropout": 0.4},
+    }
+    undisturbed = world.trained("lcm", 8, "diffusion", **options)
+    run_id = world.planned("lcm", 8, "diffusion", **options)
+    real, steps = Stepper.step, iter(range(2))
+
+    def failing(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        if next(steps, None) is None:
+            raise OSError("the disk went away")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", failing)
+    with pytest.raises(OSError, match="disk went away"):
+        train(world.db, run_id, device="cpu", reading=Reading(checkpoint_every=0))
+    monkeypatch.setattr(Stepper, "step", real)
+    torch.manual_seed(999)
+    assert train(world.db, run_id, device="cpu").epochs == 2
+    assert world.metrics(run_id) == world.metrics(undisturbed)
+    assert len(world.curve(run_id, "denoising", "val")) == 2
+    ours, theirs = (world.checkpoint(run, "best") for run in (run_id, undisturbed))
+    assert ours["sha256"] == theirs["sha256"]
+
+
 def test_a_succeeded_run_is_left_alone(world: World, lstm: int) -> None:
     before = world.row(lstm), world.checkpoint(lstm, "best"), world.metrics(lstm)
     assert not train(world.db, lstm, device="cpu").trained
@@ -482,6 +512,8 @@ def test_what_cannot_be_trained_is_refused(world: World) -> None:
     [
         ("lstm", "diffusion", {}, "does not generate: it has a loss other than 'diffusion'"),
         ("lstm", "mse", {"context_negatives": "true"}, "a loss with infonce"),
+        ("lcm", "mse", {"variant": "one_tower"}, "these options is trained by 'diffusion'"),
+        ("lcm", "diffusion", {}, "does not generate"),
         ("copy-last", "mse", {}, "is a baseline and has no loss"),
         ("lstm", "infonce", {"temperature": "0"}, "temperature must be above 0"),
         ("lstm", "mse", {"curriculum": "hard"}, "curriculum must be one of"),

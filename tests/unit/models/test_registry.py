@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from tiny_models import TINY
+from tiny_models import TINY, architecture_of, awake
 
 from lvmdb.errors import MissingDependencyError, ModelError, UnknownNameError
 from lvmdb.models import mamba2_kernels, registry
@@ -21,11 +21,12 @@ from lvmdb.models.mamba2_kernels import resolve_kernel
 
 
 def build(name: str, **options: object) -> LatentModel:
-    architecture = registry.get(name)
+    architecture = architecture_of(name)
     torch.manual_seed(1)
     shared: dict[str, object] = {"input_dim": 14, "output_dim": 12}
     built = architecture.build(architecture.configure({**TINY[name], **shared, **options}))
     assert isinstance(built, LatentModel)
+    awake(built)
     return built.eval()
 
 
@@ -39,7 +40,7 @@ def test_listing_imports_no_architecture() -> None:
 
 
 def test_names_and_an_unknown_one() -> None:
-    assert set(registry.names(trained=True)) == set(TINY)
+    assert set(registry.names(trained=True)) == {architecture_of(label).name for label in TINY}
     assert len(registry.names(trained=False)) == 7
     with pytest.raises(UnknownNameError, match=r"did you mean 'mamba2'\?"):
         registry.get("mamba-2")
@@ -109,7 +110,7 @@ def test_padding_has_no_influence(name: str, residual: bool) -> None:
 def test_an_architecture_has_the_objectives_that_it_names(name: str, residual: bool) -> None:
     model = build(name, residual=residual)
     context, mask = torch.randn(3, 5, 14), torch.arange(5) >= torch.tensor([[0], [2], [4]])
-    if "every" not in registry.get(name).objectives:
+    if "every" not in architecture_of(name).objectives:
         with pytest.raises(ModelError, match=r"only after the whole context: .*objective=last"):
             model.every(context, mask)
         return
@@ -126,7 +127,9 @@ def test_an_architecture_has_the_objectives_that_it_names(name: str, residual: b
 def test_every_parameter_learns(name: str) -> None:
     model = build(name, residual=False)
     mask = torch.arange(5) >= torch.tensor([[0], [2]])
-    model(torch.randn(2, 5, 14), mask).square().sum().backward()
+    context, target = torch.randn(2, 5, 14), torch.randn(2, 12)
+    said = model.denoised(context, mask, target) if model.generates else model(context, mask)
+    said.square().sum().backward()
     for parameter, value in model.named_parameters():
         assert value.grad is not None, parameter
         assert value.grad.abs().sum() > 0, parameter

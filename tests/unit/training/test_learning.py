@@ -13,10 +13,9 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import TINY
+from tiny_models import TINY, architecture_of
 from torch import Tensor
 
-from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training import losses
@@ -67,7 +66,7 @@ def window(article: Tensor, start: int, objective: str) -> SequenceBatch:
 
 def combinations() -> Iterator[tuple[str, str, str]]:
     for name, loss in product(TINY, losses.names()):
-        architecture = registry.get(name)
+        architecture = architecture_of(name)
         config = architecture.configure(TINY[name])
         if config.generates == (loss == losses.DIFFUSION):
             for objective in architecture.objectives:
@@ -84,7 +83,7 @@ def cosine(model: LatentModel, batch: SequenceBatch) -> float:
 
 @pytest.mark.parametrize(("name", "objective", "loss"), list(combinations()))
 def test_it_learns_and_reloads(name: str, objective: str, loss: str) -> None:
-    architecture = registry.get(name)
+    architecture = architecture_of(name)
     shape: dict[str, object] = {"input_dim": DIM, "output_dim": DIM, "context_len": TIME}
     config = architecture.configure({**TINY[name], **shape})
     torch.manual_seed(0)

@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import TINY
+from tiny_models import TINY, architecture_of
 from torch import Tensor, nn
 
 from lvmdb.db.engine import Database
 from lvmdb.errors import ModelError, UsageError
-from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.lag_residual import LagResidual
 from lvmdb.sequences import sets
@@ -61,7 +60,7 @@ def batch(lengths: list[int], objective: str, time: int = 5, width: int = 4) -> 
 
 
 def build(name: str, residual: bool) -> LatentModel:
-    architecture = registry.get(name)
+    architecture = architecture_of(name)
     shared: dict[str, object] = {"input_dim": 4, "output_dim": 3, "context_len": 5}
     torch.manual_seed(0)
     built = architecture.build(
@@ -110,7 +109,7 @@ def test_the_mean_is_over_positions_not_over_sequences() -> None:
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
     ("objective", "name"),
-    [(o, name) for name in registry.names(trained=True) for o in registry.get(name).objectives],
+    [(o, name) for name in TINY for o in architecture_of(name).objectives],
 )
 def test_an_empty_batch_has_no_targets_and_no_gradient(
     objective: str, name: str, residual: bool
