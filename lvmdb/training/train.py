@@ -31,6 +31,7 @@ from lvmdb.training.averages import Averages
 from lvmdb.training.checkpoint import pack_state
 from lvmdb.training.distributed import ALONE, World, lost_processes_named
 from lvmdb.training.environment import code_version, describe, resolve_device
+from lvmdb.training.fork import start_from_parent
 from lvmdb.training.loop import Trainer
 from lvmdb.training.reading import DEFAULT, Reading
 
@@ -214,7 +215,7 @@ def _model(
     place: torch.device,
     world: World,
 ) -> LatentModel:
-    """The model on its device; what does not fit into memory is the run's failure."""
+    """The model on its device, as it is before training; what does not fit is the run's failure."""
     torch.manual_seed(run.seed)
     try:
         model = cast("LatentModel", architecture.build(config)).to(place)
@@ -224,6 +225,7 @@ def _model(
         reason = " ".join(str(error).split()) or type(error).__name__
         with claims.failure_recorded(db, run.run_id, reports=world.first_to_fail):
             raise RunError(f"the model of run {run.run_id} cannot be made: {reason}") from error
+    start_from_parent(db, run, model, config)
     return model
 
 

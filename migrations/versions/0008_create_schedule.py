@@ -1,4 +1,4 @@
-"""Schedules of runs, names under which runs are promoted, sequence sets within others.
+"""Schedules of runs, names of promoted runs, sequence sets within others, forks are no seeds.
 
 Revision: 0008
 """
@@ -53,9 +53,61 @@ ALTER TABLE sequence_set ADD CONSTRAINT fk_sequence_set_within_set_id
 ALTER TABLE sequence_set ADD CONSTRAINT ck_sequence_set_within_set_id
     CHECK (within_set_id IS NULL OR scope = 'article');
 COMMENT ON COLUMN sequence_set.within_set_id IS 'the frozen set whose articles it takes its own from, each with its split';
+
+DROP VIEW run_group;
+
+CREATE VIEW run_group AS
+WITH counted AS (
+    -- One run of each seed, the newest. One trained again to be compared with its original is none,
+    -- nor is a fork, which began elsewhere.
+    SELECT DISTINCT ON (l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+                        r.hyperparameters, l.seed) l.*, r.hyperparameters
+    FROM run_leaderboard l
+    JOIN experiment_run r USING (run_id)
+    WHERE r.parent_run_id IS NULL
+      AND NOT EXISTS (SELECT FROM unnest(r.stamps) AS stamp WHERE stamp LIKE 'reproduces=%')
+    ORDER BY l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+             r.hyperparameters, l.seed, l.run_id DESC
+)
+SELECT sequence_set, split, architecture, loss, hyperparameters, kind,
+       count(*) AS seeds, array_agg(run_id ORDER BY seed) AS run_ids,
+       avg(cosine) AS cosine, stddev_samp(cosine) AS cosine_spread,
+       min(cosine) AS cosine_min, max(cosine) AS cosine_max,
+       avg(mrr_10) AS mrr_10, stddev_samp(mrr_10) AS mrr_10_spread,
+       min(mrr_10) AS mrr_10_min, max(mrr_10) AS mrr_10_max,
+       avg(recall_5) AS recall_5, stddev_samp(recall_5) AS recall_5_spread,
+       avg(cosine_gain) AS cosine_gain, avg(mrr_10_gain) AS mrr_10_gain
+FROM counted
+GROUP BY sequence_set, split, pool_fingerprint, architecture, loss, hyperparameters, kind;
+COMMENT ON VIEW run_group IS 'Runs of one configuration with several seeds, and their spread (standard deviation over seeds; NULL with one).';
 """
 
 DOWNGRADE = """
+DROP VIEW run_group;
+
+CREATE VIEW run_group AS
+WITH counted AS (
+    -- One run of each seed, the newest. One trained again to be compared with its original is none.
+    SELECT DISTINCT ON (l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+                        r.hyperparameters, l.seed) l.*, r.hyperparameters
+    FROM run_leaderboard l
+    JOIN experiment_run r USING (run_id)
+    WHERE NOT EXISTS (SELECT FROM unnest(r.stamps) AS stamp WHERE stamp LIKE 'reproduces=%')
+    ORDER BY l.sequence_set, l.split, l.pool_fingerprint, l.architecture, l.loss,
+             r.hyperparameters, l.seed, l.run_id DESC
+)
+SELECT sequence_set, split, architecture, loss, hyperparameters, kind,
+       count(*) AS seeds, array_agg(run_id ORDER BY seed) AS run_ids,
+       avg(cosine) AS cosine, stddev_samp(cosine) AS cosine_spread,
+       min(cosine) AS cosine_min, max(cosine) AS cosine_max,
+       avg(mrr_10) AS mrr_10, stddev_samp(mrr_10) AS mrr_10_spread,
+       min(mrr_10) AS mrr_10_min, max(mrr_10) AS mrr_10_max,
+       avg(recall_5) AS recall_5, stddev_samp(recall_5) AS recall_5_spread,
+       avg(cosine_gain) AS cosine_gain, avg(mrr_10_gain) AS mrr_10_gain
+FROM counted
+GROUP BY sequence_set, split, pool_fingerprint, architecture, loss, hyperparameters, kind;
+COMMENT ON VIEW run_group IS 'Runs of one configuration with several seeds, and their spread (standard deviation over seeds; NULL with one).';
+
 ALTER TABLE sequence_set DROP COLUMN within_set_id;
 DROP TABLE run_alias, schedule_entry;
 """
