@@ -47,15 +47,15 @@ WHERE run_id = :run_id AND status NOT IN ('succeeded', 'cancelled')
 SELECT told
 FROM (
     SELECT 1 AS place, a.name AS name, 0 AS run_id,
-           format('it is promoted as ''%s''; promote another run first', a.name) AS told
+           format('it is promoted as ''%s'', promote another run first', a.name) AS told
     FROM run_alias a WHERE a.run_id = :run_id
     UNION ALL
     SELECT 2, NULL, m.ensemble_run_id,
-           format('it is a member of ensemble %s; delete that first', m.ensemble_run_id)
+           format('it is a member of ensemble %s, delete that first', m.ensemble_run_id)
     FROM ensemble_member m WHERE m.member_run_id = :run_id
     UNION ALL
     SELECT 3, NULL, r.run_id,
-           format('run %s was forked from it; delete that first', r.run_id)
+           format('run %s was forked from it, delete that first', r.run_id)
     FROM experiment_run r WHERE r.parent_run_id = :run_id
 ) AS resting
 ORDER BY place, name, run_id
@@ -89,6 +89,23 @@ SELECT count(DISTINCT text_hash) AS articles,
        (array_agg(run_id ORDER BY depth))[1] AS run_id,
        (array_agg(s.name ORDER BY depth))[1] AS name
 FROM seen JOIN sequence_set s USING (sequence_set_id);
+
+-- name: members
+-- The runs that an ensemble is made of.
+SELECT m.member_run_id AS run_id, m.weight, r.status, r.parameter_count
+FROM ensemble_member m JOIN experiment_run r ON r.run_id = m.member_run_id
+WHERE m.ensemble_run_id = :ensemble_run_id
+ORDER BY m.member_run_id;
+
+-- name: lock_ensemble_name
+-- One process at a time makes an ensemble of this name; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('ensemble ' || CAST(:name AS text), 0));
+
+-- name: ensemble_of_name
+-- The ensemble of this name.
+SELECT run_id FROM experiment_run
+WHERE kind = 'ensemble' AND hyperparameters ->> 'name' = CAST(:name AS text)
+ORDER BY run_id LIMIT 1;
 
 -- name: lock_alias
 -- One process at a time moves an alias; the lock ends with the transaction.

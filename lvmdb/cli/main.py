@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": "runs:runs",
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
+    "ensemble": "ensemble:ensemble",
     "index": "index:index",
     "search": "search:search",
     "report": "report:report",

@@ -34,8 +34,10 @@ from lvmdb.training import options
 from lvmdb.training.checkpoint import unpack
 from lvmdb.training.plan import Planned, prepare
 
+INHERITED = "parent-"
+"""Begins a stamp that a run has from what its weights rest on, not from its own data."""
+
 _OF_DATA = ("scope=", "leaks=")
-_INHERITED = "parent-"
 
 
 def fork(
@@ -215,8 +217,8 @@ def _check_leaks(connection: Connection, parent: Run, sequences: SequenceSet) ->
 def _stamped(parent: Run, planned: Planned) -> Planned:
     """The fork's numbers also rest on what its ancestors' weights rest on."""
     of_data = [s for s in parent.stamps if s.startswith(_OF_DATA) and s not in planned.stamps]
-    inherited = [s for s in parent.stamps if s.startswith(_INHERITED)]
-    inherited += [_INHERITED + stamp for stamp in of_data]
+    inherited = [s for s in parent.stamps if s.startswith(INHERITED)]
+    inherited += [INHERITED + stamp for stamp in of_data]
     return replace(planned, stamps=[*planned.stamps, *dict.fromkeys(inherited)])
 
 

@@ -249,7 +249,7 @@ def test_a_run_that_others_rest_on_stays(db: Database, run_id: int, sql: Sql) ->
     aliases.promote(db, run_id, "best")
     for told, undo in (
         ("it is promoted as 'best'", "DELETE FROM run_alias WHERE name = 'best'"),
-        ("it is promoted as 'production'; promote another run first", "DELETE FROM run_alias"),
+        ("it is promoted as 'production', promote another run first", "DELETE FROM run_alias"),
         (f"it is a member of ensemble {ensemble}", "DELETE FROM ensemble_member"),
         (f"run {child} was forked from it", "UPDATE experiment_run SET parent_run_id = NULL"),
     ):
