@@ -79,8 +79,8 @@ def predicted(db: Database, run_id: int, split: str) -> tuple[np.ndarray, np.nda
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
+    scaled: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
 
 
 def fitted(db: Database, name: str, method: str) -> int:
@@ -300,14 +300,14 @@ def test_what_cannot_be_an_ensemble(db: Database) -> None:
         (("x", [1]), UsageError, "two runs at least"),
         (("x", [1, 2, 1]), UsageError, "--members names run 1 twice"),
         (("x", [1, 2], "median"), UsageError, "--method is mean, weighted or vote, not 'median'"),
-        (("No Name", [1, 2]), UsageError, "cannot name a ensemble"),
+        (("No Name", [1, 2]), UsageError, "cannot name an ensemble"),
         (("x", [1, 999]), UnknownNameError, "unknown run '999'"),
         (("x", [1, taken]), RunError, f"run {taken} is an ensemble: name its members"),
         (("x", [1, other]), RunError, f"runs 1 and {other} are on two sequence sets"),
         (("taken", [1, 3]), RunError, f"there is an ensemble 'taken' already \\(run {taken}\\)"),
     ):
         with pytest.raises(kind, match=told):
-            ensembles.create(db, *arguments)  # type: ignore[arg-type]
+            ensembles.create(db, *arguments)
     assert sql(db, "SELECT count(*) FROM experiment_run") == before
 
 
