@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
     "ensemble": "ensemble:ensemble",
+    "schedule": "schedule:schedule",
     "index": "index:index",
     "search": "search:search",
     "report": "report:report",
