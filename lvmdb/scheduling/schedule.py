@@ -82,7 +82,7 @@ def create(
     checked_name("schedule", name)
     if scale not in SCALES:
         raise UsageError(f"--scale is {', '.join(SCALES[:-1])} or {SCALES[-1]}, not '{scale}'")
-    entries, enqueue = entries or hundred(), enqueue or _queue()
+    entries = entries or hundred()
     chosen = sets.get(db, sequences)
     if not chosen.window_count("val"):
         raise SequenceError(
@@ -97,6 +97,7 @@ def create(
         if entry.architecture is not None
     }
     baselines = {a: prepare(a, chosen, {}) for a in registry.names(trained=False)}
+    enqueue = enqueue or _queue()
     with db.begin() as connection:
         taken = select(experiment.c.name).where(experiment.c.name == name)
         if connection.execute(taken).first() is not None:
