@@ -208,7 +208,10 @@ def _week_4() -> Iterator[_Run]:
         )
     names = {"base": "Base", "one_tower": "One-Tower", "two_tower": "Two-Tower"}
     for variant, (width, layers, heads) in product(names, ((512, 6, 8), (768, 12, 12))):
-        reads = {"contextualizer_layers": _depth(layers // 6, layers // 3)}
+        # What a variant does not read it refuses.
+        more: dict[str, object] = {} if variant == "base" else {"sampling_steps": _depth(10, 40)}
+        if variant == "two_tower":
+            more["contextualizer_layers"] = _depth(layers // 6, layers // 3)
         yield _Run(
             "lcm",
             f"LCM {names[variant]} {width} x {layers}",
@@ -217,7 +220,7 @@ def _week_4() -> Iterator[_Run]:
                 "d_model": _width(width),
                 "layers": _depth(layers // 3, layers),
                 "heads": heads,
-                **(reads if variant == "two_tower" else {}),
+                **more,
                 "lr": RATE,
             },
             loss="mse" if variant == "base" else DIFFUSION,
