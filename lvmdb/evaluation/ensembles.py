@@ -18,7 +18,7 @@ from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.runs import Metric, Run
 from lvmdb.db.types import checked_name
-from lvmdb.errors import RunError, SequenceError, UsageError
+from lvmdb.errors import RunCancelledError, RunError, SequenceError, UsageError
 from lvmdb.evaluation.combining import METHODS, StackedRegression
 from lvmdb.evaluation.predictor import (
     Predictor,
@@ -118,8 +118,10 @@ def fit(db: Database, run_id: int, *, device: str = "auto", progress: Progress =
 
     Raises:
         UnknownNameError: there is no such run.
-        RunError: it runs elsewhere or was cancelled, a member has not succeeded, or no member
-            points the way of the truth.
+        RunWaitsError: a member is in the queue, or runs.
+        RunCancelledError: it was cancelled.
+        RunError: it runs elsewhere, a member has not succeeded and will not by itself, or no
+            member points the way of the truth.
         SequenceError: its data changed, or weights are to be fitted without validation windows.
         ModelError: a member cannot be loaded, or the device is not there.
     """
@@ -131,7 +133,7 @@ def fit(db: Database, run_id: int, *, device: str = "auto", progress: Progress =
         if run.status == "succeeded":
             return Outcome(trained=False)
         if run.status == "cancelled":
-            raise RunError(
+            raise RunCancelledError(
                 f"run {run_id} was cancelled: 'lvmdb runs retry {run_id}' plans it again"
             )
         with db.connect() as connection:

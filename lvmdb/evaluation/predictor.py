@@ -14,7 +14,7 @@ from lvmdb.db import checkpoints, ensembles, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
-from lvmdb.errors import ModelError, RunError
+from lvmdb.errors import ModelError, RunError, RunWaitsError
 from lvmdb.evaluation import combining
 from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.metrics.ranking import duplicate_groups
@@ -105,7 +105,8 @@ def load_members(
     """The members of an ensemble, ready to predict, by run.
 
     Raises:
-        RunError: one has not succeeded.
+        RunWaitsError: one is in the queue, or runs.
+        RunError: one has not succeeded, and will not by itself.
         ModelError: as for `load_predictor`.
     """
     with db.connect() as connection:
@@ -113,7 +114,8 @@ def load_members(
     found: dict[int, Predictor] = {}
     for member in members:
         if member.status != "succeeded":
-            raise RunError(
+            kind = RunWaitsError if member.status in ("queued", "running") else RunError
+            raise kind(
                 f"run {member.run_id}, a member of ensemble {ensemble.run_id}, is {member.status}: "
                 f"'lvmdb train --run-id {member.run_id}' comes first"
             )

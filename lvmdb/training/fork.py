@@ -22,7 +22,7 @@ from lvmdb.db import checkpoints, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.runs import Run
-from lvmdb.errors import ModelError, RunError, SequenceError, UsageError
+from lvmdb.errors import ModelError, RunError, RunWaitsError, SequenceError, UsageError
 from lvmdb.models import registry
 from lvmdb.models.architecture import Architecture
 from lvmdb.models.base import LatentModel
@@ -122,7 +122,8 @@ def start_from_parent(db: Database, run: Run, model: LatentModel, config: ModelC
     is what its parent was.
 
     Raises:
-        RunError: the parent has not succeeded.
+        RunWaitsError: the parent is in the queue, or runs.
+        RunError: it has not succeeded, and will not by itself.
         ModelError: its weights do not fit, or give other vectors in this model.
     """
     if run.parent_run_id is None:
@@ -132,7 +133,8 @@ def start_from_parent(db: Database, run: Run, model: LatentModel, config: ModelC
             return
         parent = runs.read(connection, run.parent_run_id)
         if parent.status != "succeeded":
-            raise RunError(
+            kind = RunWaitsError if parent.status in ("queued", "running") else RunError
+            raise kind(
                 f"run {run.run_id} starts from the weights of run {parent.run_id}, which is "
                 f"{parent.status}: 'lvmdb train --run-id {parent.run_id}' comes first"
             )

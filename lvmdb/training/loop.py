@@ -252,14 +252,9 @@ class Trainer:
         self._progress.say(f"run {self._run.run_id} goes on after epoch {last.epoch}{within}")
 
     def _begin(self) -> None:
-        """What must be known of the training windows before the first step.
-
-        A fork has it from its parent: other statistics would make other vectors of its weights.
-        """
-        config = self._config
-        if self._run.parent_run_id is not None:
-            return
-        if isinstance(config, TrainedConfig) and config.needs_statistics:
+        """What must be known of the training windows before the first step; a fork knows it."""
+        config, forked = self._config, self._run.parent_run_id is not None
+        if not forked and isinstance(config, TrainedConfig) and config.needs_statistics:
             self._model.fit(
                 self._world.share(lambda: measure(batch.target for batch in self._whole_split()))
             )

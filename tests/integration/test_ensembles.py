@@ -17,7 +17,14 @@ from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
-from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
+from lvmdb.errors import (
+    ModelError,
+    RunError,
+    RunWaitsError,
+    SequenceError,
+    UnknownNameError,
+    UsageError,
+)
 from lvmdb.evaluation import ensembles
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.predictor import load_predictor
@@ -212,6 +219,9 @@ def test_an_ensemble_waits_for_its_members_and_records_no_failure(db: Database) 
     with pytest.raises(RunError, match=f"run {later}, a member of ensemble {run_id}, is planned"):
         ensembles.fit(db, run_id, device="cpu")
     assert runs.get(db, run_id).status == "planned"
+    sql(db, "UPDATE experiment_run SET status = 'running' WHERE run_id = %s", later)
+    with pytest.raises(RunWaitsError, match=f"run {later}, a member of ensemble {run_id}, is run"):
+        ensembles.fit(db, run_id, device="cpu")
     sql(
         db,
         "UPDATE experiment_run SET status = 'failed', error = 'x' WHERE run_id = %s",

@@ -11,7 +11,14 @@ import torch
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.db import checkpoints, runs
 from lvmdb.db.engine import Database
-from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
+from lvmdb.errors import (
+    ModelError,
+    RunError,
+    RunWaitsError,
+    SequenceError,
+    UnknownNameError,
+    UsageError,
+)
 from lvmdb.models import lstm, registry
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences import sets
@@ -70,6 +77,9 @@ def test_a_fork_starts_from_the_best_weights_of_its_parent(
     parent = plan(db, "lstm", "s", {**LSTM, "centre": True}, loss="cosine", seed=4)
     child = fork(db, parent, {"lr": 1e-6, "dropout": 0.1, "epochs": 2})
     with pytest.raises(RunError, match=f"run {parent}, which is planned: 'lvmdb train --run-id"):
+        train(db, child, device="cpu")
+    sql("UPDATE experiment_run SET status = 'queued' WHERE run_id = %s", [parent])
+    with pytest.raises(RunWaitsError, match=f"run {parent}, which is queued"):
         train(db, child, device="cpu")
     assert runs.get(db, child).status == "planned"
     train(db, parent, device="cpu")
