@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app, show
+from lvmdb.cli.schedule_status import status
 
 
 @click.group(cls=Group)
@@ -15,6 +16,9 @@ def schedule() -> None:
     Example:
       lvmdb schedule create first --sequences wiki5 --scale toy
     """
+
+
+schedule.add_command(status)
 
 
 @schedule.command()

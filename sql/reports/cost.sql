@@ -3,7 +3,6 @@
 -- from the first start to the end. Both count other work on the same machine, as of several runs
 -- at once, so compare runs of one device that ran alike. Nothing cheaper: no run that is evaluated
 -- there has as high a cosine for fewer parameters, for fewer seconds, or for either.
--- For one run: SET lvmdb.run_id = 7;
 -- For another split than test: SET lvmdb.split = 'val';
 WITH placed AS (
     SELECT * FROM run_result
@@ -32,5 +31,4 @@ CROSS JOIN LATERAL (
     FROM placed o
     WHERE (o.sequence_set_id, o.pool_fingerprint) = (p.sequence_set_id, p.pool_fingerprint)
 ) other
-WHERE p.run_id = coalesce(nullif(current_setting('lvmdb.run_id', true), '')::bigint, p.run_id)
 ORDER BY p.sequence_set, p.split, p.pool_size, p.cosine DESC, p.run_id;
