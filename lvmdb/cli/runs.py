@@ -6,6 +6,7 @@ import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app, show
 from lvmdb.cli.forks import fork, stages
+from lvmdb.cli.run_export import export
 from lvmdb.cli.run_options import loss_option, set_option
 from lvmdb.errors import RunError, UnknownNameError
 
@@ -221,5 +222,6 @@ def delete(app: App, run_id: int, yes: bool) -> None:
     click.echo(f"run {run_id} is deleted")
 
 
+runs.add_command(export)
 runs.add_command(fork)
 runs.add_command(stages)
