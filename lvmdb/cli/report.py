@@ -60,7 +60,7 @@ def report(
       lvmdb report predictions --run-id 7 --format html --output predictions.html
       lvmdb report lineage --run-id 7 --show-sql
       lvmdb report architectures --split val
-      lvmdb report weeks --schedule five-weeks --format png --output weeks.png
+      lvmdb report weeks --schedule first --format png --output weeks.png
     """
     from lvmdb.db import queries, runs
     from lvmdb.db.types import checked_name

@@ -74,7 +74,7 @@ def as_psql_takes_it(name: str, chosen: Mapping[str, str]) -> str:
         chosen: values by the name of the setting; a value has no quotes.
     """
     lines = [
-        f"SET lvmdb.{setting} = {value if value.isdigit() else repr(value)};\n"
+        f"SET lvmdb.{setting} = {value if setting == 'run_id' else repr(value)};\n"
         for setting, value in chosen.items()
     ]
     return "".join([*lines, report_sql(name)])

@@ -64,7 +64,7 @@ COMMENT ON COLUMN run_time.seconds IS 'of training and validation, without inter
 COMMENT ON COLUMN run_time.wall_seconds IS 'from the first start to the end, or to the last sign of life';
 
 CREATE VIEW run_validation AS
-SELECT r.run_id, best.epoch, best.loss, coalesce(trained.value, evaluated.value) AS cosine
+SELECT r.run_id, best.epoch, best.loss, coalesce(evaluated.value, trained.value) AS cosine
 FROM experiment_run r
 LEFT JOIN LATERAL (
     SELECT m.epoch, m.step, m.value AS loss
@@ -74,6 +74,15 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) best ON true
 LEFT JOIN LATERAL (
+    SELECT e.value
+    FROM evaluation e
+    LEFT JOIN checkpoint k ON k.run_id = e.run_id AND k.kind = 'best'
+    WHERE e.run_id = r.run_id AND e.split = 'val' AND e.pool = 'corpus' AND e.metric = 'cosine'
+      AND e.checkpoint_sha256 IS NOT DISTINCT FROM k.sha256
+    ORDER BY e.version DESC
+    LIMIT 1
+) evaluated ON true
+LEFT JOIN LATERAL (
     -- What is not trained by gradients has a cosine and no loss.
     SELECT m.value
     FROM run_metric m
@@ -81,15 +90,8 @@ LEFT JOIN LATERAL (
       AND m.step = coalesce(best.step, m.step)
     ORDER BY m.step DESC
     LIMIT 1
-) trained ON true
-LEFT JOIN LATERAL (
-    SELECT e.value
-    FROM evaluation e
-    WHERE e.run_id = r.run_id AND e.split = 'val' AND e.pool = 'corpus' AND e.metric = 'cosine'
-    ORDER BY e.version DESC
-    LIMIT 1
-) evaluated ON true;
-COMMENT ON VIEW run_validation IS 'Each run''s best epoch, by validation loss, and its cosine on the validation windows; of what was never validated in training, that of its evaluation.';
+) trained ON true;
+COMMENT ON VIEW run_validation IS 'Each run''s best epoch, by validation loss, and its cosine on the validation windows: that of the evaluation of its present weights, or of what was never evaluated there, that of training in its best epoch.';
 
 CREATE VIEW run_result AS
 SELECT DISTINCT ON (l.sequence_set_id, l.split, l.pool_fingerprint, l.architecture, l.loss,

@@ -7,7 +7,7 @@
 -- counted: 'lvmdb runs retry' makes it one that is to come. At once: runs with a sign of life in the
 -- last five minutes; by the clock: hours left, dealt out to as many (to one if there is none).
 -- Share: of the hours used; at the end: of those left as well; the plan gives Mamba-2 30 %.
--- For one schedule: SET lvmdb.schedule = 'five-weeks';
+-- For one schedule: SET lvmdb.schedule = 'first';
 WITH entry AS (
     SELECT x.name AS schedule, e.week,
            coalesce(r.architecture,

@@ -3,9 +3,10 @@
 -- strategy alone is off (an option that a run does not name is off); what else is on in both stands
 -- under configuration, where it differs between rows. A run with a parent (a later stage, or one
 -- that was trained before elsewhere) is paired with one without, of any number of epochs, the
--- nearest to those of all its stages together; an ensemble with the mean of its members. Means,
--- extremes and intervals are over the seeds' differences; the interval is Student's, of 95 %, from
--- three seeds on. It says how much seeds scatter, not how much articles do.
+-- nearest to those of all its stages together; an ensemble with the mean of its members, and other
+-- members count as another seed. Means, extremes and intervals are over the seeds' differences; the
+-- interval is Student's, of 95 %, from three seeds on, where no member is shared. It says how much
+-- seeds scatter, not how much articles do.
 -- For another split than test: SET lvmdb.split = 'val';
 WITH RECURSIVE strategy (option, off) AS (
     VALUES ('centre', 'false'::jsonb), ('residual', 'false'), ('tmd', '"none"'),
@@ -68,11 +69,18 @@ WITH RECURSIVE strategy (option, off) AS (
         LIMIT 1
     ) c
     UNION ALL
-    SELECT e.sequence_set, e.split, e.pool_fingerprint, e.pool_size, 'ensemble',
-           coalesce(e.hyperparameters ->> 'combination', 'mean'), m.architectures,
-           e.hyperparameters - 'combination', e.seed, e.run_id, m.controls,
+    SELECT e.sequence_set, e.split, e.pool_fingerprint, e.pool_size, 'ensemble', e.method,
+           m.architectures, '{}', e.seed, e.run_id, m.controls,
            e.cosine, m.cosine, e.mrr_10, m.mrr_10, e.recall_5 - m.recall_5
-    FROM run_result e
+    FROM (
+        -- Under whatever name: of those with one method and the same members, the newest.
+        SELECT DISTINCT ON (split, pool_fingerprint, members, hyperparameters ->> 'method')
+               *, hyperparameters ->> 'method' AS method
+        FROM run_result
+        WHERE kind = 'ensemble'
+          AND split = coalesce(nullif(current_setting('lvmdb.split', true), ''), 'test')
+        ORDER BY split, pool_fingerprint, members, hyperparameters ->> 'method', run_id DESC
+    ) e
     CROSS JOIN LATERAL (
         SELECT string_agg(DISTINCT l.architecture, '+' ORDER BY l.architecture) AS architectures,
                string_agg(l.run_id::text, '+' ORDER BY l.run_id) AS controls, count(*) AS found,
@@ -81,8 +89,7 @@ WITH RECURSIVE strategy (option, off) AS (
         WHERE l.run_id = ANY (e.members) AND l.split = e.split
           AND l.pool_fingerprint = e.pool_fingerprint
     ) m
-    WHERE e.kind = 'ensemble' AND m.found = cardinality(e.members)
-      AND e.split = coalesce(nullif(current_setting('lvmdb.split', true), ''), 'test')
+    WHERE m.found = cardinality(e.members)
 ), compared AS (
     SELECT sequence_set, split, pool_fingerprint, pool_size, strategy, value, architecture, rest,
            count(*) AS seeds,
@@ -123,34 +130,43 @@ WITH RECURSIVE strategy (option, off) AS (
             WHERE (d.sequence_set, d.split, d.pool_fingerprint, d.architecture)
                   = (c.sequence_set, c.split, c.pool_fingerprint, c.architecture)
               AND c.rest ? d.key) AS configuration,
+           c.strategy = 'ensemble' AND EXISTS (
+               SELECT FROM regexp_split_to_table(c.controls, '[ +]') AS member
+               GROUP BY member HAVING count(*) > 1) AS shared,
            CASE WHEN c.seeds > 31
                 THEN 1.959964 + 2.372271 / (c.seeds - 1) + 2.822501 / (c.seeds - 1) ^ 2
                 ELSE q.t END AS t
     FROM compared c
     LEFT JOIN quantile q ON q.freedom = c.seeds - 1
+), bounded AS (
+    SELECT r.*, m.t * r.cosine_error AS cosine_half, m.t * r.mrr_error AS mrr_half
+    FROM ranged r
+    CROSS JOIN LATERAL (SELECT CASE WHEN NOT r.shared THEN r.t END AS t) m
 )
 SELECT sequence_set, split, strategy, value, architecture, configuration, seeds,
        round(cosine_with::numeric, 4) AS cosine_with,
        round(cosine_without::numeric, 4) AS cosine_without,
        round(cosine::numeric, 6) AS cosine_difference,
        round(cosine_min::numeric, 6) AS cosine_min, round(cosine_max::numeric, 6) AS cosine_max,
-       round((cosine - t * cosine_error)::numeric, 6) AS cosine_low,
-       round((cosine + t * cosine_error)::numeric, 6) AS cosine_high,
-       CASE WHEN t * cosine_error IS NULL THEN 'too few seeds'
-            WHEN cosine - t * cosine_error > 0 THEN 'better'
-            WHEN cosine + t * cosine_error < 0 THEN 'worse'
-            ELSE 'not distinguishable' END AS verdict,
+       round((cosine - cosine_half)::numeric, 6) AS cosine_low,
+       round((cosine + cosine_half)::numeric, 6) AS cosine_high,
+       CASE WHEN cosine - cosine_half > 0 THEN 'better'
+            WHEN cosine + cosine_half < 0 THEN 'worse'
+            WHEN cosine_half IS NOT NULL THEN 'not distinguishable'
+            WHEN shared THEN 'shared members'
+            ELSE 'too few seeds' END AS verdict,
        round(mrr_with::numeric, 4) AS mrr_with, round(mrr_without::numeric, 4) AS mrr_without,
        round(mrr::numeric, 6) AS mrr_difference,
        round(mrr_min::numeric, 6) AS mrr_min, round(mrr_max::numeric, 6) AS mrr_max,
-       round((mrr - t * mrr_error)::numeric, 6) AS mrr_low,
-       round((mrr + t * mrr_error)::numeric, 6) AS mrr_high,
+       round((mrr - mrr_half)::numeric, 6) AS mrr_low,
+       round((mrr + mrr_half)::numeric, 6) AS mrr_high,
        CASE WHEN mrr IS NULL THEN NULL
-            WHEN t * mrr_error IS NULL THEN 'too few seeds'
-            WHEN mrr - t * mrr_error > 0 THEN 'better'
-            WHEN mrr + t * mrr_error < 0 THEN 'worse'
-            ELSE 'not distinguishable' END AS mrr_verdict,
+            WHEN mrr - mrr_half > 0 THEN 'better'
+            WHEN mrr + mrr_half < 0 THEN 'worse'
+            WHEN mrr_half IS NOT NULL THEN 'not distinguishable'
+            WHEN shared THEN 'shared members'
+            ELSE 'too few seeds' END AS mrr_verdict,
        round(recall_5::numeric, 6) AS r_5_difference, runs, controls, cosine_by_seed, mrr_by_seed,
        pool_size AS pool
-FROM ranged
+FROM bounded
 ORDER BY sequence_set, split, pool_size, strategy, value, architecture, configuration;

@@ -4,7 +4,7 @@
 -- cancelled. The best so far is the run of the highest validation cosine among those of this week
 -- and the ones before that have succeeded; its cosine on the test windows stands beside, with the
 -- gain over the best baseline there.
--- For one schedule: SET lvmdb.schedule = 'five-weeks';
+-- For one schedule: SET lvmdb.schedule = 'first';
 WITH entry AS (
     SELECT x.name AS schedule, x.experiment_id, e.week, e.slot, r.run_id, r.architecture,
            CASE WHEN r.run_id IS NULL AND e.reason IS NULL THEN 'open'

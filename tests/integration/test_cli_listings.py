@@ -43,6 +43,12 @@ LISTINGS = {
     "report leaderboard": {"run", "architecture", "cosine", "cosine_gain"},
     "report corpus_health": {"dataset_source"},
     "report learning_curve": set(),
+    "report architectures": {"architecture", "best_run", "cosine_mean", "parameters", "seconds"},
+    "report cost": {"run", "parameters", "seconds", "cosine", "nothing_cheaper"},
+    "report hyperparameters": {"option", "value", "cosine_difference", "pairs"},
+    "report strategies": {"strategy", "value", "seeds", "cosine_difference", "verdict"},
+    "report weeks": {"schedule", "week", "best_run", "val_cosine", "test_cosine"},
+    "schedule status": {"week", "architecture", "done", "hours_left", "share", "share_planned"},
     "report predictions --run-id 1": set(),
     "report lineage": {"section", "item", "value"},
     "report targets": {"run", "target", "wanted", "reached", "verdict"},
@@ -50,7 +56,15 @@ LISTINGS = {
 }
 """Listings, and columns that they must have."""
 
-EMPTY = ("ingest errors", "report learning_curve", "schedule list")
+EMPTY = (
+    "ingest errors",
+    "report hyperparameters",
+    "report learning_curve",
+    "report strategies",
+    "report weeks",
+    "schedule list",
+    "schedule status",
+)
 
 
 @pytest.fixture(scope="module")

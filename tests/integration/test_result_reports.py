@@ -191,9 +191,12 @@ def test_the_best_epoch_is_that_of_the_lowest_loss(result: Result, sql: Sql) -> 
             )
     baseline = result(kind="baseline")
     sql("INSERT INTO run_metric VALUES (%s, 'cosine', 'val', 1, 1, .4)", [baseline])
-    evaluated = result(cosine=0.8, split="val")
+    evaluated = result(cosine=0.8, split="val", val=0.7)
+    other = result(cosine=0.8, split="val", val=0.7)
+    sql("UPDATE evaluation SET checkpoint_sha256 = 'x' WHERE run_id = %s", [other])
     assert sql("SELECT run_id, epoch, loss, cosine FROM run_validation ORDER BY 1") == [
         (run_id, 2, 0.3, 0.7),
         (baseline, None, None, 0.4),
-        (evaluated, None, None, 0.8),
+        (evaluated, 1, 1 - 0.7, 0.8),
+        (other, 1, 1 - 0.7, 0.7),
     ]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lvmdb.db.engine import Database
-from lvmdb.reports.named import run_report
+from lvmdb.reports.named import listing, run_report
+from lvmdb.reports.pictures import picture
 
 Result = Callable[..., int]
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -84,17 +85,19 @@ def test_done_left_hours_and_shares(db: Database, entry: Entry, sql: Sql) -> Non
     counts = ("entries", "done", "running", "waiting", "open", "failed", "left_out")
     assert [found["all", "all"][name] for name in counts] == [11, 3, 2, 2, 1, 1, 2]
     assert [found["1", "all"][name] for name in counts] == [5, 2, 0, 1, 0, 1, 1]
-    hours = {
-        key: (float(row["hours_used"]), float(row["hours_left"])) for key, row in found.items()
-    }
     # The mean of all that succeeded is 4/3 h: for what no architecture's own mean is known.
-    assert hours["1", "lstm"] == (3, 1.5)
-    assert hours["1", "gru"] == (0.5, 0)
-    assert hours["2", "mamba2"] == (1.5, 0.5)
-    assert hours["2", "s4"] == (0, round(8 / 3, 2))
-    assert hours["3", "open"] == (0, round(4 / 3, 2))
-    assert hours["3", "left out"] == (0, 0)
-    assert hours["all", "all"] == (5, 6)
+    hours = {
+        ("1", "lstm"): (3, 1.5),
+        ("1", "gru"): (0.5, 0),
+        ("2", "mamba2"): (1.5, 0.5),
+        ("2", "s4"): (0, 8 / 3),
+        ("3", "open"): (0, 4 / 3),
+        ("3", "left out"): (0, 0),
+        ("all", "all"): (5, 6),
+    }
+    for key, (used, left) in hours.items():
+        assert float(found[key]["hours_used"]) == pytest.approx(used, abs=0.005), key
+        assert float(found[key]["hours_left"]) == pytest.approx(left, abs=0.005), key
     # One run is alive; the other has been silent for too long.
     assert (found["all", "all"]["at_once"], float(found["all", "all"]["by_the_clock"])) == (1, 6)
     assert found["all", "s4"]["at_once"] is found["1", "all"]["by_the_clock"] is None
@@ -131,7 +134,8 @@ def test_several_runs_at_once_share_the_hours(db: Database, entry: Entry, sql: S
 
 
 def test_weeks_have_the_best_so_far(db: Database, entry: Entry, result: Result) -> None:
-    result("copy-last", kind="baseline", cosine=0.45)
+    result("copy-last", kind="baseline", cosine=0.45, val=0.5)
+    result("random", kind="baseline", cosine=0.0, val=0.1)
     first = entry(1, 1, "lstm", val=0.60, cosine=0.55, seconds=1800)
     entry(1, 2, "gru", val=0.90, cosine=0.9, status="failed", error="broken", seconds=1800)
     entry(2, 1, "lstm", val=0.55, cosine=0.95, seconds=3600)
@@ -156,6 +160,19 @@ def test_weeks_have_the_best_so_far(db: Database, entry: Entry, result: Result) 
     assert [float(row["test_cosine"]) for row in rows] == [0.55, 0.55, 0.5]
     assert float(rows[2]["test_gain"]) == pytest.approx(0.05)
     assert {row["schedule"] for row in run_report(db, "weeks").rows} == {"five-weeks", "other"}
+    # The picture is of the newest schedule that has runs, or of the one that was chosen.
+    places = [
+        [
+            (row["schedule"], row["week"], row["slot"], row["baseline_cosine"])
+            for row in listing(db, "pictures", "weeks", {"schedule": schedule})[1]
+        ]
+        for schedule in (None, "five-weeks")
+    ]
+    assert places[0] == [("other", 1, 1, 0.5)]
+    assert [place[1:3] for place in places[1]] == [
+        (1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (3, 4)
+    ]  # fmt: skip
+    assert picture(db, run_report(db, "weeks", schedule="five-weeks")).startswith(b"\x89PNG")
 
 
 def test_a_week_in_which_nothing_succeeded_has_no_best(db: Database, entry: Entry) -> None:

@@ -14,6 +14,7 @@ from scipy import stats
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import report_sql
 from lvmdb.reports.named import run_report
+from lvmdb.reports.pictures import picture
 
 Result = Callable[..., int]
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -69,6 +70,7 @@ def test_three_seeds_have_students_interval(db: Database, result: Result) -> Non
     assert row["runs"] == " ".join(map(str, runs))
     assert row["controls"] == " ".join(map(str, controls))
     assert [float(value) for value in row["cosine_by_seed"]] == [0.02, 0.01, 0.03]
+    assert picture(db, run_report(db, "strategies")).startswith(b"\x89PNG")
 
 
 def test_the_quantiles_are_students() -> None:
@@ -199,33 +201,39 @@ def test_a_stage_is_paired_with_a_run_of_as_many_epochs(db: Database, result: Re
 def test_an_ensemble_is_held_against_the_mean_of_its_members(
     db: Database, result: Result, sql: Sql
 ) -> None:
-    def members(ensemble: int, *runs: int) -> None:
-        for run in runs:
-            sql("INSERT INTO ensemble_member VALUES (%s, %s, .5)", [ensemble, run])
+    def ensemble(name: str, members: list[int], **worth: float) -> None:
+        options = {"name": name, "method": "vote"}
+        run_id = result("ensemble", options, kind="ensemble", **worth)
+        for member in members:
+            sql("INSERT INTO ensemble_member VALUES (%s, %s, .5)", [run_id, member])
 
+    pairs = []
     for seed in range(3):
         lstm = result("lstm", OPTIONS, cosine=0.5, mrr=0.1, seed=seed)
         # An older one of the same configuration is a member all the same.
         gru = result("gru", OPTIONS, cosine=0.6, mrr=0.2, seed=seed)
         result("gru", OPTIONS, cosine=0.9, mrr=0.9, seed=seed)
-        members(
-            result(
-                "ensemble",
-                {"combination": "vote"},
-                kind="ensemble",
-                cosine=0.57 + seed / 100,
-                mrr=0.15,
-                seed=seed,
-            ),
-            lstm,
-            gru,
-        )
-    unmeasured = result("lstm", OPTIONS, seed=9)
-    members(result("ensemble", {}, kind="ensemble", cosine=0.9), lstm, unmeasured)
+        pairs.append([lstm, gru])
+        ensemble(f"e{seed}", pairs[-1], cosine=0.57 + seed / 100, mrr=0.15)
+    ensemble("unmeasured", [pairs[0][0], result("lstm", OPTIONS, seed=9)], cosine=0.9)
     (row,) = run_report(db, "strategies").rows
     assert (row["strategy"], row["value"], row["architecture"]) == ("ensemble", "vote", "gru+lstm")
-    assert row["seeds"] == 3
+    assert (row["seeds"], row["configuration"]) == (3, None)
     assert float(row["cosine_without"]) == pytest.approx(0.55)
     assert [float(value) for value in row["cosine_by_seed"]] == pytest.approx([0.02, 0.03, 0.04])
     assert float(row["mrr_difference"]) == pytest.approx(0)
-    assert row["controls"].split()[2] == f"{lstm}+{gru}"
+    assert row["controls"] == " ".join(f"{lstm}+{gru}" for lstm, gru in pairs)
+    assert row["verdict"] == "better"
+    # The same members under another name are no further seed; shared ones give no interval.
+    ensemble("again", pairs[2], cosine=0.6, mrr=0.15)
+    (row,) = run_report(db, "strategies").rows
+    assert row["seeds"] == 3
+    assert [float(value) for value in row["cosine_by_seed"]] == pytest.approx([0.02, 0.03, 0.05])
+    ensemble("mixed", [pairs[0][0], pairs[1][1]], cosine=0.6, mrr=0.15)
+    (row,) = run_report(db, "strategies").rows
+    assert (row["seeds"], row["verdict"], row["mrr_verdict"]) == (
+        4,
+        "shared members",
+        "shared members",
+    )
+    assert row["cosine_low"] is row["mrr_high"] is None
