@@ -7,7 +7,10 @@
 WITH placed AS (
     SELECT run_id, sequence_set_id, sequence_set, split, pool_fingerprint, pool_size, architecture,
            seed, parent_run_id, cosine, mrr_10,
-           hyperparameters || jsonb_build_object('loss', loss) AS options
+           -- Some options follow from others and from the data.
+           hyperparameters
+               - '{input_dim, tmd_fingerprint, probe_fingerprint, init_sha256}'::text[]
+               || jsonb_build_object('loss', loss) AS options
     FROM run_result
     WHERE kind = 'model'
       AND split = coalesce(nullif(current_setting('lvmdb.split', true), ''), 'test')

@@ -45,8 +45,9 @@ WITH RECURSIVE strategy (option, off) AS (
         FROM jsonb_each(r.hyperparameters || jsonb_build_object(
                  'loss', r.loss, 'parent', 'stage ' || staged.stages)) AS given
         LEFT JOIN strategy s ON s.option = given.key
-        -- The width of the input follows from the set and from tmd.
-        WHERE given.value IS DISTINCT FROM s.off AND given.key <> 'input_dim'
+        -- Some options follow from others and from the data.
+        WHERE given.value IS DISTINCT FROM s.off
+          AND given.key NOT IN ('input_dim', 'tmd_fingerprint', 'probe_fingerprint', 'init_sha256')
     ) o
     WHERE r.kind = 'model'
       AND r.split = coalesce(nullif(current_setting('lvmdb.split', true), ''), 'test')

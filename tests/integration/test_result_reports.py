@@ -140,7 +140,7 @@ def test_options_that_vary_have_differences(db: Database, result: Result) -> Non
 
 def test_the_loss_is_an_option_and_missing_ranks_are_missing(db: Database, result: Result) -> None:
     result(options={"hidden": 4}, cosine=0.5, mrr=0.1)
-    result(options={"hidden": 4}, cosine=0.7, loss="cosine")
+    result(options={"hidden": 4, "input_dim": 784}, cosine=0.7, loss="cosine")
     first, second = rows(db, "hyperparameters")
     assert (first["option"], first["value"], first["cosine_paired"]) == ("loss", "cosine", 0.2)
     assert second["mrr_10"] == 0.1

@@ -99,8 +99,11 @@ def test_a_verdict_is_that_of_the_interval(
 
 def test_two_seeds_are_too_few(db: Database, result: Result) -> None:
     for seed in range(2):
-        result(options=OPTIONS, cosine=0.5, mrr=0.1, seed=seed)
-        result(options=OPTIONS | {"tmd": "input", "input_dim": 784}, cosine=0.6, mrr=0.2, seed=seed)
+        off = {"tmd_fingerprint": None, "init_sha256": None}
+        result(options=OPTIONS | off, cosine=0.5, mrr=0.1, seed=seed)
+        # What follows from the strategy is no other difference.
+        on = {"tmd": "input", "input_dim": 784, "tmd_fingerprint": "ab"}
+        result(options=OPTIONS | on, cosine=0.6, mrr=0.2, seed=seed)
     (row,) = run_report(db, "strategies").rows
     assert (row["strategy"], row["value"], row["seeds"]) == ("tmd", "input", 2)
     assert float(row["cosine_difference"]) == pytest.approx(0.1)
