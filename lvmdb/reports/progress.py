@@ -106,7 +106,10 @@ def _best_lines(axes: Any, done: list[tuple[int, Mapping[str, object]]], last: i
 
 def _decorate(axes: Any, rows: Rows) -> None:
     """Bands and names of the weeks, crosses for what failed."""
+    from matplotlib.ticker import MaxNLocator
+
     plain_axes(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
     axes.margins(y=0.08)
     low, high = axes.get_ylim()
     foot = low - 0.04 * (high - low)

@@ -10,7 +10,7 @@ from lvmdb.db.engine import Database
 from lvmdb.db.schema.runs import experiment
 from lvmdb.db.schema.schedules import schedule_entry
 from lvmdb.errors import UnknownNameError
-from lvmdb.reports.plots import finite, number
+from lvmdb.reports.plots import duration, finite, number
 from lvmdb.reports.render import Rows
 
 
@@ -55,12 +55,13 @@ def _left(row: Mapping[str, object]) -> str:
     done = f"{row['done']} of {row['entries']} done"
     if row["failed"]:
         done += f", {row['failed']} failed ('lvmdb runs retry' plans them again)"
-    hours = number(row["hours_left"])
+    hours, clock = number(row["hours_left"]), number(row["by_the_clock"])
     if not finite(hours):
         return f"{done}; hours left are not known before a run has succeeded"
     alive = int(str(row["at_once"]))
-    clock = f"{number(row['by_the_clock']):.1f} h by the clock"
+    if hours == 0:
+        return done
+    left = f"{done}; about {duration(3600 * hours)} left, {duration(3600 * clock)} by the clock"
     if alive > 1:
-        return f"{done}; about {hours:.1f} h left, {clock} with {alive} at once, as they run now"
-    pace = "with one at a time" + ("" if alive else "; none is running now")
-    return f"{done}; about {hours:.1f} h left, {clock} {pace}"
+        return f"{left} with {alive} at once, as they run now"
+    return f"{left} with one at a time" + ("" if alive else "; none is running now")

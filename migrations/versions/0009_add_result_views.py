@@ -59,8 +59,8 @@ CROSS JOIN LATERAL (
                r.started_at)), 0)::float8 AS tail
 ) t
 WHERE r.started_at IS NOT NULL;
-COMMENT ON VIEW run_time IS 'How long each run trained. An interruption is not counted: an epoch that took more than three times the run''s median time a step counts as if it had gone at the median pace, from three epochs on. Other work on the same machine is not known, and is counted.';
-COMMENT ON COLUMN run_time.seconds IS 'of training and validation, without interruptions';
+COMMENT ON VIEW run_time IS 'How long each run trained. An interruption is not counted, nor a slow start: an epoch that took more than three times the run''s median time a step counts as if it had gone at the median pace, from three epochs on. Other work on the same machine is not known, and is counted.';
+COMMENT ON COLUMN run_time.seconds IS 'of training and validation, without interruptions and slow starts';
 COMMENT ON COLUMN run_time.wall_seconds IS 'from the first start to the end, or to the last sign of life';
 
 CREATE VIEW run_validation AS

@@ -37,7 +37,7 @@ SELECT b.sequence_set, b.split, b.architecture, t.runs, t.configurations, t.seed
        round(b.recall_5::numeric, 4) AS r_5, round(t.recall_5::numeric, 4) AS r_5_mean,
        round(t.recall_5_spread::numeric, 4) AS r_5_spread,
        b.parameter_count AS parameters, round(b.seconds::numeric, 1) AS seconds,
-       round((t.seconds / 3600)::numeric, 2) AS hours_of_all, b.pool_size AS pool
+       round((t.seconds / 3600)::numeric, 4) AS hours_of_all, b.pool_size AS pool
 FROM best b
 JOIN together t USING (sequence_set, split, pool_fingerprint, kind, architecture)
 ORDER BY b.sequence_set, b.split, b.pool_size, b.cosine DESC, b.run_id;

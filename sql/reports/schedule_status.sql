@@ -55,9 +55,9 @@ WITH entry AS (
 SELECT c.schedule, coalesce(c.week::text, 'all') AS week,
        coalesce(c.architecture, 'all') AS architecture,
        c.entries, c.done, c.running, c.waiting, c.open, c.failed, c.left_out,
-       round(c.hours_used::numeric, 2) AS hours_used, round(c.hours_left::numeric, 2) AS hours_left,
+       round(c.hours_used::numeric, 4) AS hours_used, round(c.hours_left::numeric, 4) AS hours_left,
        CASE WHEN c.together = 3 THEN c.at_once END AS at_once,
-       CASE WHEN c.together = 3 THEN round((c.hours_left / greatest(c.at_once, 1))::numeric, 2) END
+       CASE WHEN c.together = 3 THEN round((c.hours_left / greatest(c.at_once, 1))::numeric, 4) END
            AS by_the_clock,
        round((c.hours_used / nullif(whole.hours_used, 0))::numeric, 4) AS share,
        round(((c.hours_used + c.hours_left)

@@ -37,7 +37,7 @@ WITH entry AS (
     ORDER BY run_id, pool_size DESC
 )
 SELECT w.schedule, w.week, w.entries, w.succeeded, w.failed, w.running, w.waiting, w.open,
-       w.left_out, round(w.hours::numeric, 2) AS hours,
+       w.left_out, round(w.hours::numeric, 4) AS hours,
        b.run_id AS best_run, b.architecture, b.week AS of_week,
        round(b.val_cosine::numeric, 4) AS val_cosine, round(t.cosine::numeric, 4) AS test_cosine,
        round(t.cosine_gain::numeric, 4) AS test_gain, t.cosine_verdict AS test_verdict

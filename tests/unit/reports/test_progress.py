@@ -74,6 +74,7 @@ def test_runs_in_order_and_the_best_so_far(drawn: list[Any]) -> None:
     assert figure.texts[0].get_text() == ("Progress of five-weeks: 4 of 6 runs succeeded, 1 failed")
     key = [text.get_text() for text in figure.legends[0].get_texts()]
     assert key == ["gru", "lstm", "mamba2", "failed"]
+    assert all(place == int(place) for place in axes.get_xticks())
 
 
 def test_without_tests_baselines_and_failures(drawn: list[Any]) -> None:
