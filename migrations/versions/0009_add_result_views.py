@@ -18,7 +18,7 @@ WITH ended AS (
     FROM run_metric m
     WHERE m.name = 'loss' AND m.split = 'val'
 ), lasted AS (
-    SELECT e.run_id,
+    SELECT e.run_id, e.recorded_at,
            greatest(e.step - lag(e.step, 1, 0::bigint) OVER epochs, 1) AS steps,
            greatest(extract(epoch FROM e.recorded_at
                             - lag(e.recorded_at, 1, r.started_at) OVER epochs), 0)::float8
@@ -32,7 +32,8 @@ WITH ended AS (
     FROM lasted
     GROUP BY run_id
 ), counted AS (
-    SELECT l.run_id, p.epochs, sum(k.seconds) AS seconds, max(k.seconds) AS longest
+    SELECT l.run_id, p.epochs, sum(k.seconds) AS seconds, max(k.seconds) AS longest,
+           max(l.recorded_at) AS last_at
     FROM lasted l
     JOIN pace p USING (run_id)
     CROSS JOIN LATERAL (
@@ -46,17 +47,15 @@ SELECT r.run_id, coalesce(c.epochs, 0) AS epochs,
        coalesce(c.seconds, 0)
            -- What came after the last epoch, or of what has none.
            + CASE WHEN c.epochs >= 3 THEN least(t.tail, c.longest) ELSE t.tail END AS seconds,
-       extract(epoch FROM t.ended_at - r.started_at)::float8 AS wall_seconds
+       extract(epoch FROM e.ended_at - r.started_at)::float8 AS wall_seconds
 FROM experiment_run r
 LEFT JOIN counted c USING (run_id)
 CROSS JOIN LATERAL (
     SELECT coalesce(r.finished_at, r.heartbeat_at, r.started_at) AS ended_at
 ) e
 CROSS JOIN LATERAL (
-    SELECT e.ended_at,
-           greatest(extract(epoch FROM e.ended_at - coalesce(
-               (SELECT max(recorded_at) FROM ended WHERE ended.run_id = r.run_id),
-               r.started_at)), 0)::float8 AS tail
+    SELECT greatest(extract(epoch FROM e.ended_at - coalesce(c.last_at, r.started_at)), 0)::float8
+               AS tail
 ) t
 WHERE r.started_at IS NOT NULL;
 COMMENT ON VIEW run_time IS 'How long each run trained. An interruption is not counted, nor a slow start: an epoch that took more than three times the run''s median time a step counts as if it had gone at the median pace, from three epochs on. Other work on the same machine is not known, and is counted.';
@@ -94,6 +93,11 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW run_validation IS 'Each run''s best epoch, by validation loss, and its cosine on the validation windows: that of the evaluation of its present weights, or of what was never evaluated there, that of training in its best epoch.';
 
 CREATE VIEW run_result AS
+WITH trained AS MATERIALIZED (
+    SELECT * FROM run_time
+), validated AS MATERIALIZED (
+    SELECT * FROM run_validation
+)
 SELECT DISTINCT ON (l.sequence_set_id, l.split, l.pool_fingerprint, l.architecture, l.loss,
                     r.hyperparameters, r.parent_run_id, m.members, l.seed)
        l.sequence_set_id, l.sequence_set, l.split, l.pool, l.pool_fingerprint, l.pool_size,
@@ -106,8 +110,8 @@ SELECT DISTINCT ON (l.sequence_set_id, l.split, l.pool_fingerprint, l.architectu
        l.recall_1, l.recall_5, l.recall_10, l.recall_5_gain, l.flags
 FROM run_leaderboard l
 JOIN experiment_run r USING (run_id)
-LEFT JOIN run_time t USING (run_id)
-LEFT JOIN run_validation v USING (run_id)
+LEFT JOIN trained t USING (run_id)
+LEFT JOIN validated v USING (run_id)
 CROSS JOIN LATERAL (
     SELECT array_agg(member_run_id ORDER BY member_run_id) AS members
     FROM ensemble_member
