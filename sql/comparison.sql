@@ -6,7 +6,10 @@ SELECT r.run_id, r.kind, r.architecture, r.loss, r.seed, r.hyperparameters, r.st
        r.parent_run_id, encode(r.sequence_fingerprint, 'hex') AS fingerprint,
        s.name AS sequence_set, s.dataset_source AS dataset,
        r.code_version, r.code_dirty, r.device, r.kernel, r.environment, r.parameter_count,
-       best.value AS best_val_loss, best.epoch AS best_epoch
+       best.value AS best_val_loss, best.epoch AS best_epoch,
+       (SELECT string_agg(format('%s (weight %s)', m.member_run_id, round(m.weight::numeric, 4)), ', '
+                          ORDER BY m.member_run_id)
+        FROM ensemble_member m WHERE m.ensemble_run_id = r.run_id) AS members
 FROM experiment_run r
 JOIN sequence_set s USING (sequence_set_id)
 LEFT JOIN LATERAL (

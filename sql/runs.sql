@@ -42,6 +42,82 @@ SET status = 'failed', finished_at = now(), error = :error, traceback = :traceba
 WHERE run_id = :run_id AND status NOT IN ('succeeded', 'cancelled')
   AND worker IS NOT DISTINCT FROM coalesce(CAST(:worker AS text), worker);
 
+-- name: rests_on
+-- What would lose its ground with a run, the first of it in words; nothing if nothing rests on it.
+SELECT told
+FROM (
+    SELECT 1 AS place, a.name AS name, 0 AS run_id,
+           format('it is promoted as ''%s'', promote another run first', a.name) AS told
+    FROM run_alias a WHERE a.run_id = :run_id
+    UNION ALL
+    SELECT 2, NULL, m.ensemble_run_id,
+           format('it is a member of ensemble %s, delete that first', m.ensemble_run_id)
+    FROM ensemble_member m WHERE m.member_run_id = :run_id
+    UNION ALL
+    SELECT 3, NULL, r.run_id,
+           format('run %s was forked from it, delete that first', r.run_id)
+    FROM experiment_run r WHERE r.parent_run_id = :run_id
+) AS resting
+ORDER BY place, name, run_id
+LIMIT 1;
+
+-- name: trained_on_held_out
+-- How many articles that a set holds out were trained on by a run or by one that it was forked
+-- from, on another set; and the nearest such run. Articles of the same text are the same. Where
+-- windows run across articles, an article may be on every side.
+WITH RECURSIVE line AS (
+    SELECT 1 AS depth, run_id, parent_run_id, sequence_set_id
+    FROM experiment_run WHERE run_id = :parent_run_id
+    UNION ALL
+    SELECT l.depth + 1, r.run_id, r.parent_run_id, r.sequence_set_id
+    FROM line l JOIN experiment_run r ON r.run_id = l.parent_run_id
+) CYCLE run_id SET looped USING path
+, held_out AS (
+    SELECT DISTINCT a.text_hash
+    FROM sequence_article sa JOIN article a USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id AND coalesce(sa.split, 'test') <> 'train'
+), seen AS (
+    SELECT l.depth, l.run_id, l.sequence_set_id, h.text_hash
+    FROM line l
+    JOIN sequence_article sa ON sa.sequence_set_id = l.sequence_set_id
+        AND coalesce(sa.split, 'train') = 'train'
+    JOIN article a USING (article_id)
+    JOIN held_out h USING (text_hash)
+    WHERE NOT l.looped AND l.sequence_set_id <> :sequence_set_id
+)
+SELECT count(DISTINCT text_hash) AS articles,
+       (array_agg(run_id ORDER BY depth))[1] AS run_id,
+       (array_agg(s.name ORDER BY depth))[1] AS name
+FROM seen JOIN sequence_set s USING (sequence_set_id);
+
+-- name: members
+-- The runs that an ensemble is made of.
+SELECT m.member_run_id AS run_id, m.weight, r.status, r.parameter_count
+FROM ensemble_member m JOIN experiment_run r ON r.run_id = m.member_run_id
+WHERE m.ensemble_run_id = :ensemble_run_id
+ORDER BY m.member_run_id;
+
+-- name: lock_ensemble_name
+-- One process at a time makes an ensemble of this name; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('ensemble ' || CAST(:name AS text), 0));
+
+-- name: ensemble_of_name
+-- The ensemble of this name.
+SELECT run_id FROM experiment_run
+WHERE kind = 'ensemble' AND hyperparameters ->> 'name' = CAST(:name AS text)
+ORDER BY run_id LIMIT 1;
+
+-- name: lock_alias
+-- One process at a time moves an alias; the lock ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('run_alias ' || CAST(:name AS text), 0));
+
+-- name: promote
+-- From now on the alias stands for this run.
+INSERT INTO run_alias (name, run_id) VALUES (:name, :run_id)
+ON CONFLICT (name) DO UPDATE
+SET moved_at = CASE WHEN run_alias.run_id = excluded.run_id THEN run_alias.moved_at ELSE now() END,
+    run_id = excluded.run_id;
+
 -- name: forget_metrics_after
 -- Metrics of steps after the last checkpoint, before they are taken again.
 DELETE FROM run_metric WHERE run_id = :run_id AND step > :step;
@@ -71,11 +147,12 @@ JOIN sequence_set s USING (sequence_set_id)
 ORDER BY r.run_id DESC;
 
 -- name: same_run
--- A run of the same configuration, data and seed, so that the demo repeats nothing.
+-- A run of the same configuration, data and seed, so that the demo repeats nothing; a fork began
+-- elsewhere.
 SELECT run_id, status FROM experiment_run
 WHERE architecture = :architecture AND sequence_set_id = :sequence_set_id AND seed = :seed
   AND loss IS NOT DISTINCT FROM CAST(:loss AS text)
-  AND hyperparameters = CAST(:hyperparameters AS jsonb)
+  AND hyperparameters = CAST(:hyperparameters AS jsonb) AND parent_run_id IS NULL
 ORDER BY run_id LIMIT 1;
 
 -- name: show_run
@@ -85,7 +162,16 @@ SELECT r.run_id AS run, r.kind, r.architecture, r.hyperparameters, r.loss, s.nam
        r.seed, r.status, array_to_string(r.stamps, ' ') AS stamps, r.code_version, r.code_dirty,
        r.environment, r.device, r.kernel, r.parameter_count AS parameters, r.worker,
        r.heartbeat_at, c.epoch AS best_epoch, encode(c.sha256, 'hex') AS best_sha256,
-       r.parent_run_id AS parent, r.created_at, r.started_at, r.finished_at, r.error, r.traceback
+       r.parent_run_id AS parent,
+       (SELECT string_agg(format('%s (weight %s)', m.member_run_id, round(m.weight::numeric, 4)), ', '
+                          ORDER BY m.member_run_id)
+        FROM ensemble_member m WHERE m.ensemble_run_id = r.run_id) AS members,
+       (SELECT string_agg(a.name, ' ' ORDER BY a.name)
+        FROM run_alias a WHERE a.run_id = r.run_id) AS promoted_as,
+       (SELECT format('%s week %s slot %s: %s', x.name, e.week, e.slot, e.title)
+        FROM schedule_entry e JOIN experiment x USING (experiment_id)
+        WHERE e.run_id = r.run_id) AS schedule,
+       r.created_at, r.started_at, r.finished_at, r.error, r.traceback
 FROM experiment_run r
 JOIN sequence_set s USING (sequence_set_id)
 LEFT JOIN checkpoint c ON c.run_id = r.run_id AND c.kind = 'best'

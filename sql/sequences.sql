@@ -35,6 +35,43 @@ SELECT sequence_set_id, article_id, dataset_source, place,
        concepts
 FROM placed;
 
+-- name: choose_articles_within
+-- The articles of a set within another: in that one's order, each with its split there. With
+-- max_concepts, a sample of whole articles that has of each split the share that it has there; of
+-- two samples of one seed the larger holds the smaller.
+INSERT INTO sequence_article
+    (sequence_set_id, article_id, dataset_source, position, split, concepts)
+WITH outside AS (
+    SELECT s.sequence_set_id, s.seed, s.max_concepts, sa.article_id, sa.dataset_source, sa.position,
+           sa.split, sa.concepts, a.source_key,
+           sum(sa.concepts) OVER (PARTITION BY sa.split) AS of_split,
+           sum(sa.concepts) OVER () AS of_all
+    FROM sequence_set s
+    JOIN sequence_article sa ON sa.sequence_set_id = s.within_set_id
+    JOIN article a USING (article_id)
+    WHERE s.sequence_set_id = :sequence_set_id
+), sampled AS (
+    SELECT *, sum(concepts) OVER (
+        PARTITION BY split
+        ORDER BY sha256(convert_to('sample:' || seed || ':' || source_key, 'UTF8'))
+    ) AS running
+    FROM outside
+)
+SELECT sequence_set_id, article_id, dataset_source, row_number() OVER (ORDER BY position) - 1,
+       split, concepts
+FROM sampled
+WHERE max_concepts IS NULL OR running * of_all <= max_concepts::bigint * of_split;
+
+-- name: strays
+-- Articles of a set within another that are not in that one, or in another split.
+SELECT count(*)
+FROM sequence_set s
+JOIN sequence_article sa USING (sequence_set_id)
+LEFT JOIN sequence_article o
+    ON o.sequence_set_id = s.within_set_id AND o.article_id = sa.article_id
+WHERE s.sequence_set_id = :sequence_set_id AND s.within_set_id IS NOT NULL
+  AND o.split IS DISTINCT FROM sa.split;
+
 -- name: lock_content
 -- Until the freeze has ended nobody writes what it rests on: what is counted is what is frozen.
 LOCK TABLE article, cpe_entry, sequence_article IN SHARE ROW EXCLUSIVE MODE;
@@ -207,8 +244,10 @@ JOIN cpe_entry o ON o.article_id = n.other_article_id AND o.seq = n.other_seq;
 
 -- name: list_sets
 -- All sequence sets with their counts.
-SELECT name, dataset_source AS dataset, context_len AS context, stride, scope, seed, shards, articles,
-       concepts, train_windows, val_windows, test_windows, leaks, allowed_leaks, frozen_at,
-       encode(substring(fingerprint FOR 8), 'hex') AS fingerprint
-FROM sequence_set
-ORDER BY sequence_set_id;
+SELECT s.name, s.dataset_source AS dataset, o.name AS within, s.context_len AS context, s.stride,
+       s.scope, s.seed, s.shards, s.articles, s.concepts, s.train_windows, s.val_windows,
+       s.test_windows, s.leaks, s.allowed_leaks, s.frozen_at,
+       encode(substring(s.fingerprint FOR 8), 'hex') AS fingerprint
+FROM sequence_set s
+LEFT JOIN sequence_set o ON o.sequence_set_id = s.within_set_id
+ORDER BY s.sequence_set_id;

@@ -27,6 +27,8 @@ COMMANDS = {
     "runs": "runs:runs",
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
+    "ensemble": "ensemble:ensemble",
+    "schedule": "schedule:schedule",
     "index": "index:index",
     "search": "search:search",
     "report": "report:report",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app, show
-from lvmdb.errors import RunError, UnknownNameError, UsageError
+from lvmdb.cli.forks import fork, stages
+from lvmdb.cli.run_export import export
+from lvmdb.cli.run_options import loss_option, set_option
+from lvmdb.errors import RunError, UnknownNameError
 
 
 @click.group(cls=Group)
@@ -21,21 +24,15 @@ def runs() -> None:
 @runs.command()
 @click.option("--architecture", required=True, metavar="A", help="See 'lvmdb architectures'.")
 @click.option("--sequences", required=True, metavar="S", help="A frozen sequence set.")
-@click.option(
-    "--set",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the architecture or of training, or preset=toy|small|full; repeatable.",
-)
-@click.option("--loss", metavar="L", help="mse, cosine or mse+cosine.  [default: mse]")
+@set_option
+@loss_option
 @click.option("--seed", default=0, show_default=True, help="Decides weights and order.")
 @pass_app
 def create(
     app: App,
     architecture: str,
     sequences: str,
-    options: tuple[str, ...],
+    options: dict[str, object],
     loss: str | None,
     seed: int,
 ) -> None:
@@ -48,8 +45,7 @@ def create(
     """
     from lvmdb.training.plan import plan
 
-    given = _options(options)
-    click.echo(plan(app.database, architecture, sequences, given, loss=loss, seed=seed))
+    click.echo(plan(app.database, architecture, sequences, options, loss=loss, seed=seed))
 
 
 @runs.command("list")
@@ -185,6 +181,29 @@ def retry(app: App, run_id: int) -> None:
 
 @runs.command()
 @click.argument("run_id", type=int)
+@click.option(
+    "--alias", default="production", show_default=True, metavar="NAME", help="What it is known as."
+)
+@pass_app
+def promote(app: App, run_id: int, alias: str) -> None:
+    """Let an alias stand for a run: whoever asks for the alias gets the run that it stands for.
+
+    A run that an alias stands for cannot be deleted.
+
+    
+    Example:
+      lvmdb runs promote 7
+      lvmdb runs promote 9 --alias candidate
+    """
+    from lvmdb.db import aliases
+
+    before = aliases.promote(app.database, run_id, alias)
+    was = "no run" if before is None else f"run {before}"
+    click.echo(f"{alias}: {was} -> run {run_id}")
+
+
+@runs.command()
+@click.argument("run_id", type=int)
 @click.option("--yes", is_flag=True, help="Without asking.")
 @pass_app
 def delete(app: App, run_id: int, yes: bool) -> None:
@@ -203,13 +222,6 @@ def delete(app: App, run_id: int, yes: bool) -> None:
     click.echo(f"run {run_id} is deleted")
 
 
-def _options(given: tuple[str, ...]) -> dict[str, object]:
-    options: dict[str, object] = {}
-    for item in given:
-        name, sign, value = item.partition("=")
-        if not sign or not name:
-            raise UsageError(f"--set takes key=value, not '{item}'")
-        if name in options:
-            raise UsageError(f"--set {name} is given twice")
-        options[name] = value
-    return options
+runs.add_command(export)
+runs.add_command(fork)
+runs.add_command(stages)

@@ -43,12 +43,16 @@ def sequences() -> None:
 @sequences.command()
 @click.argument("name")
 @dataset_option
-@click.option("--context", default=5, show_default=True, metavar="N", help="Concepts in a context.")
-@click.option("--stride", default=1, show_default=True, metavar="N", help="Step between windows.")
-@click.option(
-    "--split", default="80/10/10", show_default=True, metavar="A/B/C", help="Train, val, test."
-)
+@click.option("--context", type=int, metavar="N", help="Concepts in a context.  [default: 5]")
+@click.option("--stride", type=int, metavar="N", help="Step between windows.  [default: 1]")
+@click.option("--split", metavar="A/B/C", help="Train, val, test.  [default: 80/10/10]")
 @click.option("--seed", default=0, show_default=True, help="Decides which article goes where.")
+@click.option(
+    "--within",
+    metavar="SET",
+    help="Take articles from this frozen set alone, each with its split there; of two such sets "
+    "with one seed the larger holds the smaller. Context and stride are by default SET's.",
+)
 @click.option(
     "--scope",
     type=click.Choice(["article", "corpus"]),
@@ -71,10 +75,11 @@ def create(
     app: App,
     name: str,
     dataset: str | None,
-    context: int,
-    stride: int,
-    split: str,
+    context: int | None,
+    stride: int | None,
+    split: str | None,
     seed: int,
+    within: str | None,
     scope: str,
     max_concepts: int | None,
     shards: int,
@@ -90,15 +95,21 @@ def create(
     Example:
       lvmdb sequences create wiki5 --dataset wiki --context 5
       lvmdb sequences create wiki10k --dataset wiki --max-concepts 10000
+      lvmdb sequences create wiki1k --within wiki10k --max-concepts 1000
     """
     from lvmdb.sequences import sets
 
+    outer = None if within is None else sets.get(app.database, within)
+    if outer is not None and split is not None:
+        raise UsageError(f"--split: within '{outer.name}' each article keeps the split that it has")
+    usual = (5, 1) if outer is None else (outer.context_len, outer.stride)
     spec = sets.SequenceSpec(
         name=name,
-        dataset=app.dataset(dataset),
-        context_len=context,
-        stride=stride,
-        fractions=_fractions(split),
+        dataset=app.dataset(dataset if outer is None else dataset or outer.dataset_source),
+        context_len=usual[0] if context is None else context,
+        stride=usual[1] if stride is None else stride,
+        fractions=_fractions(split or "80/10/10"),
+        within=within,
         seed=seed,
         scope=scope,
         max_concepts=max_concepts,

@@ -64,6 +64,8 @@ def train(
 ) -> None:
     """Train what the run's row says; after any interruption the same command goes on.
 
+    A baseline or an ensemble is fitted; what an ensemble is made of is trained before.
+
     Started by torchrun, as in 'torchrun --nproc-per-node 2 -m lvmdb train --run-id 7', its
     processes train the run together.
 
@@ -72,11 +74,15 @@ def train(
       lvmdb train --run-id 7
       lvmdb train --run-id 7 --readers 2 --checkpoint-every 60
     """
+    from lvmdb.db import runs
     from lvmdb.training.distributed import joined
     from lvmdb.training.reading import Reading
     from lvmdb.training.train import train as run_training
 
     with joined() as world:
+        if runs.get(app.database, run_id).kind == "ensemble":
+            _fit_ensemble(app, run_id, device, leads=world.leads)
+            return
         outcome = run_training(
             app.database,
             run_id,
@@ -96,3 +102,13 @@ def train(
             f"run {run_id}: {outcome.epochs} epochs, best validation loss "
             f"{outcome.best_loss:.5f} in epoch {outcome.best_epoch}"
         )
+
+
+def _fit_ensemble(app: App, run_id: int, device: str, *, leads: bool) -> None:
+    """A fit has no steps to share: the process that leads does it."""
+    from lvmdb.evaluation import ensembles
+
+    if leads:
+        outcome = ensembles.fit(app.database, run_id, device=device, progress=app.progress)
+        already = "" if outcome.trained else " already"
+        click.echo(f"run {run_id} is fitted{already}: 'lvmdb evaluate --run-id {run_id}'")

@@ -31,7 +31,7 @@ def verify(
     from lvmdb.corpus.health import findings
     from lvmdb.evaluation.health import doubtful_evaluations
     from lvmdb.reports.named import listing
-    from lvmdb.sequences import sets
+    from lvmdb.sequences import freezing, sets
 
     if forward_signal and name is None:
         raise UsageError("--forward-signal is about a sequence set: name one with --sequences")
@@ -46,7 +46,7 @@ def verify(
         chosen = sets.get(app.database, name)
         sets.verify(app.database, chosen)
         app.progress.say(f"sequence set {name}: the data is what was frozen")
-        leaks = sets.count_leaks(app.database, chosen, progress=app.progress)
+        leaks = freezing.count_leaks(app.database, chosen, progress=app.progress)
         found = (
             f"sequence set {name}: {leaks} pairs of near-duplicate concepts between splits, "
             f"{chosen.allowed_leaks} allowed"

@@ -58,6 +58,7 @@ def provenance(connection: Connection, run_id: int) -> Provenance:
         configuration={
             **{name: row[name] for name in ("kind", "architecture", "loss", "seed")},
             "parent": row["parent_run_id"],
+            "members": row["members"],
             "parameters": row["parameter_count"],
             "stamps": " ".join(row["stamps"]),
             **row["hyperparameters"],

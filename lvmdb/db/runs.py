@@ -60,6 +60,9 @@ def create(
     seed: int,
     stamps: Sequence[str] = (),
     parent_run_id: int | None = None,
+    experiment_id: int | None = None,
+    schedule_week: int | None = None,
+    schedule_slot: int | None = None,
 ) -> int:
     """A planned run; returns its id."""
     run_id: int = connection.execute(
@@ -74,6 +77,9 @@ def create(
             seed=seed,
             stamps=list(stamps),
             parent_run_id=parent_run_id,
+            experiment_id=experiment_id,
+            schedule_week=schedule_week,
+            schedule_slot=schedule_slot,
         )
         .returning(experiment_run.c.run_id)
     ).scalar_one()
@@ -231,13 +237,18 @@ def retry(db: Database, run_id: int) -> None:
 def remove(db: Database, run_id: int) -> None:
     """Delete a run with its metrics, checkpoints, predictions and evaluations.
 
+    Its place in a schedule stays, and says so.
+
     Raises:
-        RunError: a process has it.
-        DatabaseError: other runs rest on it.
+        RunError: a process has it, or something rests on it.
     """
     with closing(db.raw_connection(autocommit=True)) as session, db.begin() as connection:
         read(connection, run_id)
         lock(db, session, run_id)
+        key = {"run_id": run_id}
+        if (resting := connection.execute(query("runs", "rests_on"), key).scalar()) is not None:
+            raise RunError(f"run {run_id} cannot be deleted: {resting}")
+        connection.execute(query("schedule", "forget_run"), key)
         for table in (prediction, evaluation, run_metric, checkpoint):
             connection.execute(delete(table).where(table.c.run_id == run_id))
         connection.execute(delete(experiment_run).where(experiment_run.c.run_id == run_id))

@@ -24,7 +24,8 @@ def checked_name(kind: str, name: str) -> str:
         UsageError: it holds other than lower-case letters, digits, `_` and `-`.
     """
     if not re.fullmatch(NAME_PATTERN.strip("^$"), name):
+        article = "an" if kind[0] in "aeiou" else "a"
         raise UsageError(
-            f"'{name}' cannot name a {kind}: use lower-case letters, digits, '_' and '-'"
+            f"'{name}' cannot name {article} {kind}: use lower-case letters, digits, '_' and '-'"
         )
     return name

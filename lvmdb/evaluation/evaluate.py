@@ -115,7 +115,7 @@ class Evaluator:
             check_data(self._db, run, sequences)
             self._checked.add(sequences.sequence_set_id)
         corpus = self._corpus(sequences.dataset_source)
-        predictor = load_predictor(self._db, run, sequences, self._device)
+        predictor = load_predictor(self._db, run, sequences, self._device, pool=corpus.pool)
         windows = self._predict(run, sequences, split, predictor)
         truth = corpus.pool.rows(windows["article_id"], windows["target_seq"])
         # Order, text and vector of one row: what was predicted is what it is held against.

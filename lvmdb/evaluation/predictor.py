@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lvmdb.db import checkpoints
+from lvmdb.db import checkpoints, ensembles, runs
+from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
-from lvmdb.errors import RunError
+from lvmdb.errors import ModelError, RunError, RunWaitsError
+from lvmdb.evaluation import combining
+from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
+from lvmdb.metrics.ranking import duplicate_groups
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.baselines.base import Baseline
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training import options
-from lvmdb.training.checkpoint import unpack, unpack_state
+from lvmdb.training.checkpoint import pack_state, unpack, unpack_state
 from lvmdb.training.train import fit
+
+Predict = Callable[[SequenceBatch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,19 +37,33 @@ class Predictor:
     Attributes:
         predict: from a batch on the host to `(batch, 768)` on the host.
         checkpoint_sha256: of the weights in use.
+        kernel: the implementation that runs; of an ensemble, each that does.
     """
 
-    predict: Callable[[SequenceBatch], Tensor]
+    predict: Predict
     checkpoint_sha256: bytes
+    kernel: str
 
 
 def load_predictor(
-    db: Database, run: Run, sequences: SequenceSet, device: torch.device
+    db: Database,
+    run: Run,
+    sequences: SequenceSet,
+    device: torch.device,
+    *,
+    pool: Pool | None = None,
 ) -> Predictor:
     """The best checkpoint of a run, ready to predict.
 
+    Args:
+        db: the database.
+        run: which has succeeded.
+        sequences: the run's set.
+        device: where models predict.
+        pool: of the set's dataset, if it is in memory already: an ensemble that votes needs it.
+
     Raises:
-        RunError: the run has not succeeded.
+        RunError: the run has not succeeded, or of an ensemble a member is not what it was.
         ModelError: its checkpoint does not give the output that was stored with it.
     """
     if run.status != "succeeded":
@@ -53,6 +74,8 @@ def load_predictor(
         best = checkpoints.load(connection, run.run_id, "best")
     if best is None:
         raise RunError(f"run {run.run_id} has no checkpoint: 'lvmdb runs retry' trains it again")
+    if run.kind == "ensemble":
+        return _load_ensemble(db, run, sequences, device, best, pool)
     architecture = registry.get(best.architecture)
     config, _ = options.from_row(architecture, best.config)
     built = architecture.build(config)
@@ -62,7 +85,7 @@ def load_predictor(
             fit(db, run, baseline, sequences)
         else:
             baseline.load_state(unpack_state(best.data))
-        return Predictor(baseline.predict, best.sha256)
+        return Predictor(baseline.predict, best.sha256, baseline.kernel)
     model = cast("LatentModel", built).to(device)
     unpack(best.data, model, config)
     model.eval()
@@ -73,4 +96,113 @@ def load_predictor(
         output: Tensor = model(moved.context, moved.mask)
         return output.float().cpu()
 
-    return Predictor(predict, best.sha256)
+    return Predictor(predict, best.sha256, model.kernel)
+
+
+def load_members(
+    db: Database, ensemble: Run, sequences: SequenceSet, device: torch.device
+) -> dict[int, Predictor]:
+    """The members of an ensemble, ready to predict, by run.
+
+    Raises:
+        RunWaitsError: one is in the queue, or runs.
+        RunError: one has not succeeded, and will not by itself.
+        ModelError: as for `load_predictor`.
+    """
+    with db.connect() as connection:
+        members = ensembles.members(connection, ensemble.run_id)
+    found: dict[int, Predictor] = {}
+    for member in members:
+        if member.status != "succeeded":
+            kind = RunWaitsError if member.status in ("queued", "running") else RunError
+            raise kind(
+                f"run {member.run_id}, a member of ensemble {ensemble.run_id}, is {member.status}: "
+                f"'lvmdb train --run-id {member.run_id}' comes first"
+            )
+        run = runs.get(db, member.run_id)
+        found[member.run_id] = load_predictor(db, run, sequences, device)
+    return found
+
+
+def combined(
+    db: Database,
+    sequences: SequenceSet,
+    method: str,
+    members: Mapping[int, Predictor],
+    weights: Mapping[int, float],
+    *,
+    pool: Pool | None = None,
+) -> Predict:
+    """What an ensemble predicts.
+
+    Args:
+        db: to read the pool from, where members vote.
+        sequences: the ensemble's set.
+        method: one of `combining.METHODS`.
+        members, weights: by run.
+        pool: as for `load_predictor`.
+    """
+    functions = [member.predict for member in members.values()]
+    if method != "vote":
+        by = [weights[run_id] for run_id in members]
+        return lambda batch: combining.weighted_sum([each(batch) for each in functions], by)
+    concepts = load_pool(db, sequences.dataset_source) if pool is None else pool
+    groups = duplicate_groups(concepts.vectors)
+    with db.connect() as connection:
+        context = ContextRows(connection, sequences, concepts)
+
+    def predict(batch: SequenceBatch) -> Tensor:
+        # The target's place tells which concepts were read; the target itself is not looked at.
+        target = concepts.rows(
+            batch.article_id.numpy().astype(np.int64), batch.target_seq.numpy().astype(np.int64)
+        )
+        predictions = [each(batch) for each in functions]
+        return combining.vote(predictions, concepts.vectors, groups, context.of(target))
+
+    return predict
+
+
+def kernels(members: Mapping[int, Predictor]) -> str:
+    """The implementations that run in an ensemble, each once."""
+    return "+".join(sorted({member.kernel for member in members.values()}))
+
+
+def pack_ensemble(
+    method: str, members: Mapping[int, Predictor], weights: Mapping[int, float]
+) -> bytes:
+    """All that decides what an ensemble predicts, as bytes: their hash is that of its weights."""
+    hashes = [list(member.checkpoint_sha256) for member in members.values()]
+    return pack_state(
+        {
+            "method": torch.tensor(list(method.encode()), dtype=torch.uint8),
+            "members": torch.tensor(list(members), dtype=torch.int64),
+            "sha256": torch.tensor(hashes, dtype=torch.uint8),
+            "weights": torch.tensor([weights[run_id] for run_id in members], dtype=torch.float64),
+        }
+    )
+
+
+def _load_ensemble(
+    db: Database,
+    run: Run,
+    sequences: SequenceSet,
+    device: torch.device,
+    best: Checkpoint,
+    pool: Pool | None,
+) -> Predictor:
+    """An ensemble as it was fitted, or an error."""
+    method = str(run.hyperparameters["method"])
+    with db.connect() as connection:
+        weights = {m.run_id: m.weight for m in ensembles.members(connection, run.run_id)}
+    members = load_members(db, run, sequences, device)
+    if pack_ensemble(method, members, weights) != best.data:
+        stored = unpack_state(best.data)
+        then = dict(zip(stored["members"].tolist(), stored["sha256"].tolist(), strict=True))
+        others = [r for r, m in members.items() if then.get(r) != list(m.checkpoint_sha256)]
+        what = f"the weights of run {others[0]} are" if others else "its method or weights are"
+        raise ModelError(
+            f"ensemble {run.run_id} is not what was fitted: {what} others than then; make a new "
+            "ensemble ('lvmdb ensemble create')"
+        )
+    predict = combined(db, sequences, method, members, weights, pool=pool)
+    return Predictor(predict, best.sha256, kernels(members))

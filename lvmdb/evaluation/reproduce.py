@@ -8,12 +8,13 @@ they do not, the new run stays as evidence. An interrupted reproduction goes on 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
@@ -34,7 +35,10 @@ from lvmdb.training.train import check_data, train
 IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
 """Stamps of a reproduction that has been compared."""
 
-_OURS = ("reproduces=", "reproduction=", "cache=")
+_OF = "reproduces="
+"""Begins the stamp that names the original."""
+
+_OURS = (_OF, "reproduction=", "cache=")
 """Stamps of what happened to a run, which are not a new run's."""
 
 
@@ -156,35 +160,65 @@ def _check_can(db: Database, run: Run, device: str | None) -> str:
     return place
 
 
+def begin(connection: Connection, run: Run, **more: Any) -> int:
+    """A planned run that is to train another again, stamped with its id.
+
+    Args:
+        connection: in a transaction.
+        run: the original.
+        more: columns that `runs.create` takes, for a place in a schedule.
+    """
+    return _copy(connection, run, [f"{_OF}{run.run_id}"], run.seed, more)
+
+
+def copy(connection: Connection, run: Run, *, seed: int, **more: Any) -> int:
+    """A planned run of the same configuration on the same data, with another seed.
+
+    Args:
+        connection, run, more: as for `begin`.
+        seed: of the new run.
+    """
+    return _copy(connection, run, [], seed, more)
+
+
+def _copy(
+    connection: Connection, run: Run, stamps: Sequence[str], seed: int, more: Mapping[str, Any]
+) -> int:
+    return runs.create(
+        connection,
+        kind=run.kind,
+        architecture=run.architecture,
+        hyperparameters=run.hyperparameters,
+        loss=run.loss,
+        sequence_set_id=run.sequence_set_id,
+        sequence_fingerprint=run.sequence_fingerprint,
+        seed=seed,
+        stamps=[*(s for s in run.stamps if not s.startswith(_OURS)), *stamps],
+        **more,
+    )
+
+
 def _planned(db: Database, run: Run) -> int:
-    """The reproduction that was begun and not yet compared, or a new one."""
-    stamp = f"reproduces={run.run_id}"
+    """The reproduction that was begun and not yet compared, or a new one.
+
+    One that has a place in a schedule is left to it.
+    """
+    columns = experiment_run.c
     with db.begin() as connection:
         # Two that ask at once are given the same run.
-        row = select(experiment_run.c.run_id).where(experiment_run.c.run_id == run.run_id)
+        row = select(columns.run_id).where(columns.run_id == run.run_id)
         connection.execute(row.with_for_update())
         begun = connection.execute(
-            select(experiment_run.c.run_id)
+            select(columns.run_id)
             .where(
-                experiment_run.c.stamps.contains([stamp]),
-                ~experiment_run.c.stamps.overlap([IDENTICAL, DIFFERS]),
-                experiment_run.c.status != "cancelled",
+                columns.stamps.contains([f"{_OF}{run.run_id}"]),
+                ~columns.stamps.overlap([IDENTICAL, DIFFERS]),
+                columns.status != "cancelled",
+                columns.schedule_week.is_(None),
             )
-            .order_by(experiment_run.c.run_id)
+            .order_by(columns.run_id)
         ).scalar()
-        if begun is not None:
-            return int(begun)
-        return runs.create(
-            connection,
-            kind=run.kind,
-            architecture=run.architecture,
-            hyperparameters=run.hyperparameters,
-            loss=run.loss,
-            sequence_set_id=run.sequence_set_id,
-            sequence_fingerprint=run.sequence_fingerprint,
-            seed=run.seed,
-            stamps=[*(s for s in run.stamps if not s.startswith(_OURS)), stamp],
-        )
+        return begin(connection, run) if begun is None else int(begun)
 
 
 @contextmanager

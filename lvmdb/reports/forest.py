@@ -8,16 +8,16 @@ from statistics import median
 from typing import Any
 
 from lvmdb.errors import RunError
-from lvmdb.reports.plots import (
-    GREY,
-    finite,
-    fit,
-    new_figure,
-    number,
-    plain_axes,
-    png,
-    run_name,
+from lvmdb.reports.layout import (
+    BASELINE,
+    OTHER_VERDICT,
+    VERDICTS,
+    Layout,
+    reference,
+    scale,
+    with_verdict,
 )
+from lvmdb.reports.plots import GREY, finite, number, png, run_name
 from lvmdb.reports.render import Rows
 
 WIDTH = 1300
@@ -26,22 +26,11 @@ WIDTH = 1300
 SHOWN = 100
 """Runs in one picture."""
 
-_NOISE = 1e-5
-"""Values nearer than this are the same, whatever the axis could show."""
-
-_ROW, _ABOVE, _BELOW = 30, 118, 88
+_ABOVE, _BELOW = 118, 88
 _NAMES, _VALUES, _COSINE, _GAIN, _VERDICT = 18, 372, (392, 700), (748, 1040), 1058
 """From the left, in pixels: names, right end of values, the two panels, words."""
 
-_MODEL, _BASELINE = "#0072B2", "#7a7a7a"
-_VERDICTS = {
-    "better": ("#00734F", "^"),
-    "worse": ("#B34700", "v"),
-    "not distinguishable": ("#333333", "o"),
-    "best baseline": (_BASELINE, "D"),
-}
-_OTHER = (_BASELINE, "o")
-"""Of verdicts that say why there is none."""
+_MODEL = "#0072B2"
 
 
 @dataclass(frozen=True)
@@ -84,66 +73,40 @@ def forest(rows: Rows) -> bytes:
     if not rows:
         raise RunError("no run has been evaluated yet: 'lvmdb evaluate --run-id N' does it")
     shown = rows[:SHOWN]
-    height = _ABOVE + _ROW * len(shown) + _BELOW
-    figure = new_figure(WIDTH, height)
-    cosine, gain = (_panel(figure, ends, len(shown), height) for ends in (_COSINE, _GAIN))
+    layout = Layout(WIDTH, _ABOVE, _BELOW, len(shown))
+    cosine, gain = (layout.panel(*ends) for ends in (_COSINE, _GAIN))
     for index, row in enumerate(shown):
-        _words(figure, row, 1 - (_ABOVE + _ROW * (index + 0.5)) / height, index, height)
+        _words(layout, row, index)
     _draw_cosines(cosine, shown, best=_best_baseline(rows))
     arrows = _draw_gains(gain, shown)
-    _captions(figure, rows, arrows, height)
-    return png(figure)
+    _captions(layout, rows, arrows)
+    return png(layout.figure)
 
 
-def _panel(figure: Any, ends: tuple[int, int], rows: int, height: int) -> Any:
-    left, right = ends
-    axes = figure.add_axes(
-        (left / WIDTH, _BELOW / height, (right - left) / WIDTH, _ROW * rows / height)
-    )
-    axes.set_facecolor("none")
-    axes.set_ylim(rows - 0.5, -0.5)
-    plain_axes(axes)
-    axes.spines["left"].set_visible(False)
-    axes.grid(visible=False, axis="y")
-    axes.set_yticks([])
-    return axes
-
-
-def _words(figure: Any, row: Mapping[str, object], y: float, index: int, height: int) -> None:
+def _words(layout: Layout, row: Mapping[str, object], index: int) -> None:
     """Name and cosine at the left, gain and verdict at the right, every second row on a band."""
-    from matplotlib.patches import Rectangle
-
     if index % 2 == 0:
-        band = Rectangle((0, y - _ROW / 2 / height), 1, _ROW / height, facecolor="#f5f5f5")
-        band.set_transform(figure.transFigure)
-        band.set_zorder(-1)
-        figure.add_artist(band)
+        layout.band(index)
     ink = "#555555" if _is_baseline(row) else "#00507d"
-    verdict, gain = _verdict(row), number(row["cosine_gain"])
-    colour, _ = _VERDICTS.get(verdict, _OTHER)
-    shown = verdict if not finite(gain) else f"{_signed(gain)}  {verdict}"
-    for x, text, tint, side in (
-        (_NAMES, run_name(row["architecture"], row["run_id"]), ink, "left"),
-        (_VALUES, f"{number(row['cosine']):.4f}", ink, "right"),
-        (_VERDICT, shown, colour, "left"),
-    ):
-        style = {"color": tint, "ha": side, "va": "center", "parse_math": False}
-        written = figure.text(x / WIDTH, y, text, fontsize=10.5, **style)
-        if x == _NAMES:
-            fit([written], _VALUES - _NAMES - 70)
+    verdict = _verdict(row)
+    colour, _ = VERDICTS.get(verdict, OTHER_VERDICT)
+    name = run_name(row["architecture"], row["run_id"])
+    layout.write(index, _NAMES, name, ink, room=_VALUES - _NAMES - 70)
+    layout.write(index, _VALUES, f"{number(row['cosine']):.4f}", ink, right=True)
+    layout.write(index, _VERDICT, with_verdict(number(row["cosine_gain"]), verdict), colour)
 
 
 def _draw_cosines(axes: Any, rows: Rows, best: Mapping[str, object] | None) -> None:
     bars = [_bar(row, "cosine") for row in rows]
     for index, (row, bar) in enumerate(zip(rows, bars, strict=True)):
-        colour = _BASELINE if _is_baseline(row) else _MODEL
+        colour = BASELINE if _is_baseline(row) else _MODEL
         _draw(axes, bar, index, colour, "s" if _is_baseline(row) else "o")
     ends = [end for bar in bars for end in bar.ends]
     if best is not None:
         value = number(best["cosine"])
         ends.append(value)
-        axes.axvline(value, color=GREY, linewidth=1.3, linestyle=(0, (4, 2)), zorder=1)
-    _scale(axes, min(ends), max(ends))
+        reference(axes, value)
+    scale(axes, min(ends), max(ends))
 
 
 def _draw_gains(axes: Any, rows: Rows) -> bool:
@@ -166,10 +129,10 @@ def _draw_gains(axes: Any, rows: Rows) -> bool:
     limit = max(size for size in sizes if size <= 2 * median(sizes))
     kept = [bar for bar in bars.values() if bar.value >= 0 or bar.size <= limit]
     near = [end for bar in kept for end in (*bar.ends, bar.value)]
-    low, high = _scale(axes, min(0.0, *near), max(0.0, *near))
-    axes.axvline(0, color=GREY, linewidth=1.3, linestyle=(0, (4, 2)), zorder=1)
+    low, high = scale(axes, min(0.0, *near), max(0.0, *near))
+    reference(axes, 0)
     for index, bar in bars.items():
-        colour, marker = _VERDICTS.get(_verdict(rows[index]), _OTHER)
+        colour, marker = VERDICTS.get(_verdict(rows[index]), OTHER_VERDICT)
         if low <= bar.value <= high:
             _draw(axes, bar, index, colour, marker)
             beyond = [end for end in bar.ends if not low <= end <= high]
@@ -196,30 +159,9 @@ def _draw(axes: Any, bar: _Bar, index: int, colour: str, marker: str) -> None:
     )
 
 
-def _scale(axes: Any, low: float, high: float) -> tuple[float, float]:
-    """Set the axis with a little room on both sides."""
-    from matplotlib.ticker import MaxNLocator
-
-    room = 0.06 * (high - low)
-    if high - low < _NOISE:
-        room = max(_NOISE, 0.1 * abs(low))
-    axes.set_xlim(low - room, high + room)
-    # Tiny differences have long labels, of which fewer fit.
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if high - low + 2 * room > 1e-3 else 3))
-    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
-    axes.tick_params(axis="x", labelsize=10)
-    return low - room, high + room
-
-
-def _captions(figure: Any, rows: Rows, arrows: bool, height: int) -> None:
+def _captions(layout: Layout, rows: Rows, arrows: bool) -> None:
     """Title, heads of the panels, and what must be known to read them."""
-    first, best = rows[0], _best_baseline(rows)
-
-    def write(x: float, from_top: float, text: str, size: float = 10.5, **more: Any) -> None:
-        style = {"color": GREY, "va": "top", "parse_math": False, **more}
-        written = figure.text(x / WIDTH, 1 - from_top / height, text, fontsize=size, **style)
-        fit([written], WIDTH - x - 10)
-
+    first, best, write = rows[0], _best_baseline(rows), layout.caption
     where = (
         f"{first['sequence_set']}, split {first['split']}: {first['queries']:,} windows"
         + (f" of {first['articles']:,} articles" if first["articles"] is not None else "")
@@ -244,7 +186,7 @@ def _captions(figure: Any, rows: Rows, arrows: bool, height: int) -> None:
         notes.append(f"The best {SHOWN} of {len(rows)} runs.")
     if int(str(first["places"])) > 1:
         notes.append("Other sets, splits and pools are in the table.")
-    write(_NAMES, height - 46, "\n".join([notes[0], " ".join(notes[1:])]), 10)
+    layout.notes(_NAMES, [notes[0], " ".join(notes[1:])])
 
 
 def _lacking(rows: Rows) -> bool:
@@ -272,11 +214,3 @@ def _verdict(row: Mapping[str, object]) -> str:
     if row["cosine_verdict"] is not None:
         return str(row["cosine_verdict"])
     return "no interval" if finite(number(row["cosine_gain"])) else "no baseline"
-
-
-def _signed(gain: float) -> str:
-    """With its sign; what four decimals would show as nothing has an exponent."""
-    if gain == 0:
-        return "0"
-    text = f"{gain:+.4f}" if abs(gain) >= 0.5e-4 else f"{gain:+.0e}"
-    return text.replace("-", "\N{MINUS SIGN}")

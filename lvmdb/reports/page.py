@@ -33,6 +33,7 @@ def page(answer: Report, picture: bytes | None = None, note: str | None = None) 
     title = answer.name.replace("_", " ").capitalize()
     if answer.run_id is not None:
         title += f", run {answer.run_id}"
+    title += "".join(f", {setting} {value}" for setting, value in answer.chosen.items())
     parts = [f"<h1>{_escaped(title)}</h1>", f"<p class=question>{_escaped(question)}</p>"]
     if more:
         parts.append(f"<p class=note>{_escaped(' '.join(more))}</p>")

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.errors import RunError
+from lvmdb.reports.architectures import architectures
+from lvmdb.reports.cost import cost
 from lvmdb.reports.forest import forest
 from lvmdb.reports.learning import learning_curves
 from lvmdb.reports.named import Report, listing
+from lvmdb.reports.progress import progress
 from lvmdb.reports.recall import recall_curves
 from lvmdb.reports.render import Rows
+from lvmdb.reports.strategies import strategies
 
 SPLIT_NAMES = {"val": "validation"}
 
@@ -67,9 +71,23 @@ def _leaderboard(db: Database, answer: Report) -> bytes:
     return forest(rows)
 
 
+def _architectures(db: Database, answer: Report) -> bytes:
+    chosen = {"split": answer.chosen.get("split", "test")}
+    return architectures(listing(db, "pictures", "architectures", chosen)[1])
+
+
+def _weeks(db: Database, answer: Report) -> bytes:
+    chosen = {"schedule": answer.chosen.get("schedule")}
+    return progress(listing(db, "pictures", "weeks", chosen)[1])
+
+
 PICTURES: dict[str, Callable[[Database, Report], bytes]] = {
     "learning_curve": lambda db, answer: learning_picture(db, answer.rows),
     "leaderboard": _leaderboard,
     "recall_curve": lambda _, answer: recall_curves(answer.rows),
+    "architectures": _architectures,
+    "cost": lambda _, answer: cost(answer.rows),
+    "strategies": lambda _, answer: strategies(answer.rows),
+    "weeks": _weeks,
 }
 """By the report's name."""

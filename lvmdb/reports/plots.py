@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,14 @@ WIDTH, HEIGHT, DPI = 1200, 700, 100
 # Okabe & Ito 2008, "Color universal design"; yellow is left out, being too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (7, 2)), (0, (7, 2, 1.5, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 GREY = "#555555"
 
 LABEL_POINTS = 10.5
 """Size of names, where there is room."""
+
+_KEY = 0.12
+"""Share of a picture's height that the key at its foot takes at most."""
 
 _NAME = 22
 """Characters of an architecture's name that are shown."""
@@ -44,6 +48,63 @@ class End:
     colour: str
     point: tuple[float, float]
     marker: str | None = None
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the runs of one architecture are marked."""
+
+    colour: str
+    marker: str
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """A colour and a marker for each name, in the order of names; no two names have both alike.
+
+    There are fewer colours than markers, and neither number is a multiple of the other's parts, so
+    that it takes seventy names until a pair comes again.
+    """
+    return {
+        name: Style(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(sorted(set(names)))
+    }
+
+
+def marks_below(figure: Any, chosen: Mapping[str, Style], more: Sequence[Any] = ()) -> None:
+    """The key to the architectures, at the foot of a picture.
+
+    Args:
+        figure: whose lowest sixth is free.
+        chosen: of `styles`.
+        more: further handles, after those.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], linestyle="none", marker=style.marker, markersize=8, color=style.colour,
+            label=cut(name, _NAME),
+        )
+        for name, style in chosen.items()
+    ]  # fmt: skip
+    handles += more
+    # As many in a line as there is room for; smaller ones where that makes too many lines.
+    for size, columns in ((s, c) for s in (11.0, 9.0, 7.0) for c in (9, 8, 7, 6, 5, 4)):
+        key = figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0.01, 0.01),
+            ncols=min(len(handles), columns),
+            frameon=False,
+            fontsize=size,
+            columnspacing=1.6,
+            handletextpad=0.3,
+        )
+        taken = key.get_window_extent()
+        if taken.x1 <= figure.bbox.width - 8 and taken.height <= _KEY * figure.bbox.height:
+            return
+        key.remove()
+    figure.add_artist(key)
 
 
 def new_figure(width: int = WIDTH, height: int = HEIGHT) -> Any:
@@ -200,3 +261,28 @@ def number(value: object) -> float:
 def finite(*values: float) -> bool:
     """Whether all are numbers that can be drawn."""
     return all(map(math.isfinite, values))
+
+
+def short_count(value: float) -> str:
+    """A count for people: `5.0 M`; nothing where there is none."""
+    if not finite(value):
+        return ""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `45 s`, `12 min`, `1.5 h`; nothing where there are none."""
+    if not finite(seconds):
+        return ""
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} s"
+
+
+def _two_digits(value: float) -> str:
+    """All digits before the point, and two in all where there are fewer before it."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:.0f}"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
+from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.schema.sequences import sequence_set
 from lvmdb.db.types import SPLITS
 from lvmdb.errors import SequenceError
-from lvmdb.progress import Progress
-from lvmdb.sequences import leaks
+from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences import leaks, nested
 
 if TYPE_CHECKING:
     from lvmdb.sequences.sets import SequenceSet
@@ -51,11 +52,14 @@ def window_counts(connection: Connection, draft: SequenceSet) -> Mapping[Any, An
     ).one()
     for split, fraction in zip(SPLITS, fractions, strict=True):
         if fraction > 0 and counts[f"{split}_windows"] == 0:
-            raise SequenceError(
-                f"split {split} of '{draft.name}' has no window: the dataset has "
-                f"{counts['article_count']} articles; choose other shares (--split), "
-                "another --seed, or more text"
-            )
+            taken = counts["article_count"]
+            remedy = f"{taken} articles were taken; take more of the set (--max-concepts)"
+            if draft.within_set_id is None:
+                remedy = (
+                    f"the dataset has {taken} articles; choose other shares (--split), another "
+                    "--seed, or more text"
+                )
+            raise SequenceError(f"split {split} of '{draft.name}' has no window: {remedy}")
     return counts
 
 
@@ -74,8 +78,10 @@ def freeze(
         likeness: of its concepts, if that was looked for in this transaction already.
 
     Raises:
-        SequenceError: a concept has no vector, a split no window, or there are too many leaks.
+        SequenceError: a concept has no vector, a split no window, there are too many leaks, or an
+            article is on another side than in the set that this one is within.
     """
+    nested.check(connection, draft)
     counts = window_counts(connection, draft)
     likeness = likeness or leaks.look(connection, draft.sequence_set_id, progress)
     windows = [counts[f"{split}_windows"] for split in SPLITS]
@@ -92,6 +98,23 @@ def freeze(
             **{f"{split}_windows": counts[f"{split}_windows"] for split in SPLITS},
         },
     )
+
+
+def count_leaks(db: Database, sequences: SequenceSet, *, progress: Progress = SILENT) -> int:
+    """Pairs of near-duplicate concepts between the splits of a frozen set.
+
+    They are those of the freeze; in a set that was frozen before leaks were looked for, they are
+    counted now, and nothing is stored.
+
+    Raises:
+        SequenceError: the set is a draft, or so many are alike that they cannot be copies.
+    """
+    windows = [sequences.window_count(split) for split in SPLITS]
+    if sequences.leaks is not None:
+        return sequences.leaks
+    with db.begin() as connection:
+        likeness = leaks.look(connection, sequences.sequence_set_id, progress)
+        return leaks.between_splits(connection, sequences, windows, likeness).count
 
 
 def fingerprint(connection: Connection, sequence_set_id: int) -> bytes | None:

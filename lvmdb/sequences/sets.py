@@ -16,7 +16,7 @@ from lvmdb.db.schema.sequences import sequence_set
 from lvmdb.db.types import SPLITS, checked_name
 from lvmdb.errors import SequenceError, UnknownNameError, UsageError
 from lvmdb.progress import SILENT, Progress
-from lvmdb.sequences import freezing, leaks
+from lvmdb.sequences import freezing, leaks, nested
 
 MOST_SHARDS = 1024
 
@@ -36,6 +36,8 @@ class SequenceSpec:
         max_concepts: at most so many concepts, a seeded sample of whole articles.
         allowed_leaks: near-duplicate concepts between splits that are admitted, in pairs.
         shards: virtual shards among which its articles are dealt out: a power of two.
+        within: a frozen set whose articles it takes its own from, each with its split; the
+            fractions are that one's.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SequenceSpec:
     max_concepts: int | None = None
     allowed_leaks: int = 0
     shards: int = 16
+    within: str | None = None
 
     def __post_init__(self) -> None:
         checked_name("sequence set", self.name)
@@ -98,6 +101,7 @@ class SequenceSet:
     shards: int = 16
     allowed_leaks: int = 0
     leaks: int | None = None
+    within_set_id: int | None = None
 
     @property
     def frozen_fingerprint(self) -> bytes:
@@ -127,12 +131,14 @@ def create(
 ) -> SequenceSet:
     """Make a sequence set and, unless it is to stay a draft, freeze it; all or nothing.
 
-    Articles that share near-duplicate concepts are put on one side.
+    Articles that share near-duplicate concepts are put on one side; within another set they stay
+    where they are.
 
     Raises:
-        UnknownNameError: there is no such dataset.
-        SequenceError: the name is taken, the dataset has no vectors, no window is long enough, or
-            near-duplicate concepts in different splits are more than allowed.
+        UnknownNameError: there is no such dataset, or no set to be within.
+        SequenceError: the name is taken, the dataset has no vectors, no window is long enough,
+            near-duplicate concepts in different splits are more than allowed, or the set to be
+            within is a draft or of scope corpus.
     """
     with db.begin() as connection:
         if freeze_it:
@@ -143,6 +149,7 @@ def create(
             raise SequenceError(
                 f"there is a sequence set '{spec.name}' already: choose another name"
             )
+        spec, outer_id = nested.inherit(connection, spec)
         train, val, test = spec.fractions
         new_id = connection.execute(
             insert(sequence_set)
@@ -160,18 +167,19 @@ def create(
                 max_concepts=spec.max_concepts,
                 shards=spec.shards,
                 allowed_leaks=spec.allowed_leaks,
+                within_set_id=outer_id,
             )
             .returning(sequence_set.c.sequence_set_id)
         ).scalar_one()
-        connection.execute(query("sequences", "choose_articles"), {"sequence_set_id": new_id})
+        choose = "choose_articles" if outer_id is None else "choose_articles_within"
+        connection.execute(query("sequences", choose), {"sequence_set_id": new_id})
         if freeze_it:
             # What takes no time goes first.
             freezing.window_counts(connection, _read(connection, spec.name))
         likeness = None
         if spec.scope == "article":
             likeness = leaks.look(connection, new_id, progress)
-            kept = leaks.keep_together(connection, new_id, likeness)
-            if kept:
+            if outer_id is None and (kept := leaks.keep_together(connection, new_id, likeness)):
                 progress.say(
                     f"{kept} articles share near-duplicate concepts with others: kept on one side"
                 )
@@ -228,11 +236,11 @@ def get_by_id(connection: Connection, sequence_set_id: int) -> SequenceSet:
 
 
 def remove(db: Database, name: str) -> None:
-    """Delete a set that no run rests on.
+    """Delete a set that no run rests on, and no set within it.
 
     Raises:
         UnknownNameError: there is none.
-        DatabaseError: runs rest on it.
+        DatabaseError: something rests on it.
     """
     with db.begin() as connection:
         found = _read(connection, name)
@@ -256,23 +264,6 @@ def verify(db: Database, sequences: SequenceSet) -> bytes:
             f"{sequences.frozen_fingerprint.hex()[:16]}): create a new set"
         )
     return sequences.frozen_fingerprint
-
-
-def count_leaks(db: Database, sequences: SequenceSet, *, progress: Progress = SILENT) -> int:
-    """Pairs of near-duplicate concepts between the splits of a frozen set.
-
-    They are those of the freeze; in a set that was frozen before leaks were looked for, they are
-    counted now, and nothing is stored.
-
-    Raises:
-        SequenceError: the set is a draft, or so many are alike that they cannot be copies.
-    """
-    windows = [sequences.window_count(split) for split in SPLITS]
-    if sequences.leaks is not None:
-        return sequences.leaks
-    with db.begin() as connection:
-        likeness = leaks.look(connection, sequences.sequence_set_id, progress)
-        return leaks.between_splits(connection, sequences, windows, likeness).count
 
 
 def _check_allowed(leaks_allowed: int) -> None:
@@ -321,4 +312,5 @@ def _from_row(row: Mapping[Any, Any]) -> SequenceSet:
         shards=row["shards"],
         allowed_leaks=row["allowed_leaks"],
         leaks=row["leaks"],
+        within_set_id=row["within_set_id"],
     )

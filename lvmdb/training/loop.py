@@ -252,9 +252,9 @@ class Trainer:
         self._progress.say(f"run {self._run.run_id} goes on after epoch {last.epoch}{within}")
 
     def _begin(self) -> None:
-        """What must be known of the training windows before the first step."""
-        config = self._config
-        if isinstance(config, TrainedConfig) and config.needs_statistics:
+        """What must be known of the training windows before the first step; a fork knows it."""
+        config, forked = self._config, self._run.parent_run_id is not None
+        if not forked and isinstance(config, TrainedConfig) and config.needs_statistics:
             self._model.fit(
                 self._world.share(lambda: measure(batch.target for batch in self._whole_split()))
             )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import Connection
 
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
@@ -11,10 +14,39 @@ from lvmdb.errors import UsageError
 from lvmdb.models import registry
 from lvmdb.models.config import ModelConfig
 from lvmdb.sequences import sets
+from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training import losses, options
 from lvmdb.training.options import TrainingOptions
 
 DEFAULT_LOSS = "mse"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that can be, and is no row yet.
+
+    Attributes:
+        configuration: architecture, options, loss, data and seed, as columns of `experiment_run`.
+        kind: `model` or `baseline`.
+        fingerprint: of the data.
+        stamps: exceptions that its numbers rest on.
+    """
+
+    configuration: Mapping[str, Any]
+    kind: str
+    fingerprint: bytes
+    stamps: Sequence[str]
+
+    def create(self, connection: Connection, **more: Any) -> int:
+        """Make it a row, with `more` of the columns that `runs.create` takes; returns its id."""
+        return runs.create(
+            connection,
+            kind=self.kind,
+            sequence_fingerprint=self.fingerprint,
+            stamps=self.stamps,
+            **self.configuration,
+            **more,
+        )
 
 
 def plan(
@@ -31,49 +63,69 @@ def plan(
 
     Args:
         db: the database.
-        architecture: name in the registry.
+        architecture, given, loss, seed: as for `prepare`.
         sequences: name of a frozen sequence set.
-        given: options of the architecture and of training, by name.
-        loss: name of a loss, by default `mse`, or `diffusion` of what generates; a baseline has
-            none.
-        seed: decides initial weights and the order of batches.
         reuse: return a run of the same configuration, data and seed if there is one.
 
     Raises:
         UnknownNameError, ModelError, SequenceError, UsageError: something of it cannot be.
     """
+    planned = prepare(architecture, sets.get(db, sequences), given, loss=loss, seed=seed)
+    with db.begin() as connection:
+        if reuse and (same := runs.find_same(connection, **planned.configuration)) is not None:
+            return same
+        return planned.create(connection)
+
+
+def prepare(
+    architecture: str,
+    sequences: SequenceSet,
+    given: Mapping[str, object],
+    *,
+    loss: str | None = None,
+    seed: int = 0,
+) -> Planned:
+    """What a run is to be, every option resolved.
+
+    Args:
+        architecture: name in the registry.
+        sequences: a frozen sequence set.
+        given: options of the architecture and of training, by name.
+        loss: name of a loss, by default `mse`, or `diffusion` of what generates; a baseline has
+            none.
+        seed: decides initial weights and the order of batches.
+
+    Raises:
+        UnknownNameError, ModelError, SequenceError, UsageError: something of it cannot be.
+    """
     found = registry.get(architecture)
-    chosen = sets.get(db, sequences)
     if not -(2**63) <= seed < 2**63:
         raise UsageError("--seed must fit into 64 bits")
-    model, training = options.resolve(found, given, chosen.context_len)
+    model, training = options.resolve(found, given, sequences.context_len)
     loss = _loss(architecture, loss, model, training)
-    if training is not None and training.objective == "every" and chosen.scope == "corpus":
+    if training is not None and training.objective == "every" and sequences.scope == "corpus":
         raise UsageError(
             "--set objective=every predicts every position of an article, and windows of "
-            f"'{sequences}' run across articles: create the set with --scope article"
+            f"'{sequences.name}' run across articles: create the set with --scope article"
         )
-    row: dict[str, Any] = {
-        "architecture": architecture,
-        "hyperparameters": options.to_row(model, training),
-        "loss": loss,
-        "sequence_set_id": chosen.sequence_set_id,
-        "seed": seed,
-    }
-    fingerprint = chosen.frozen_fingerprint
-    stamps = ["scope=corpus"] if chosen.scope == "corpus" else []
-    if chosen.leaks:
-        stamps.append(f"leaks={chosen.leaks}")
-    with db.begin() as connection:
-        if reuse and (same := runs.find_same(connection, **row)) is not None:
-            return same
-        return runs.create(
-            connection,
-            kind="model" if found.trained else "baseline",
-            sequence_fingerprint=fingerprint,
-            stamps=stamps,
-            **row,
-        )
+    return Planned(
+        configuration={
+            "architecture": architecture,
+            "hyperparameters": options.to_row(model, training),
+            "loss": loss,
+            "sequence_set_id": sequences.sequence_set_id,
+            "seed": seed,
+        },
+        kind="model" if found.trained else "baseline",
+        fingerprint=sequences.frozen_fingerprint,
+        stamps=exceptions(sequences),
+    )
+
+
+def exceptions(sequences: SequenceSet) -> list[str]:
+    """Stamps of every run on a set: what anyone who reads its numbers must know of the data."""
+    stamps = ["scope=corpus"] if sequences.scope == "corpus" else []
+    return [*stamps, f"leaks={sequences.leaks}"] if sequences.leaks else stamps
 
 
 def _loss(

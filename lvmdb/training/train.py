@@ -26,13 +26,14 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
-from lvmdb.training import losses, options
-from lvmdb.training.averages import Averages
+from lvmdb.training import options
 from lvmdb.training.checkpoint import pack_state
 from lvmdb.training.distributed import ALONE, World, lost_processes_named
 from lvmdb.training.environment import code_version, describe, resolve_device
+from lvmdb.training.fork import start_from_parent
 from lvmdb.training.loop import Trainer
 from lvmdb.training.reading import DEFAULT, Reading
+from lvmdb.training.validation import measured
 
 BASELINE_BATCH = 512
 
@@ -214,7 +215,7 @@ def _model(
     place: torch.device,
     world: World,
 ) -> LatentModel:
-    """The model on its device; what does not fit into memory is the run's failure."""
+    """The model on its device, as it is before training; what does not fit is the run's failure."""
     torch.manual_seed(run.seed)
     try:
         model = cast("LatentModel", architecture.build(config)).to(place)
@@ -224,6 +225,7 @@ def _model(
         reason = " ".join(str(error).split()) or type(error).__name__
         with claims.failure_recorded(db, run.run_id, reports=world.first_to_fail):
             raise RunError(f"the model of run {run.run_id} cannot be made: {reason}") from error
+    start_from_parent(db, run, model, config)
     return model
 
 
@@ -239,21 +241,8 @@ def _fit(
     _start(claimed, admitted, torch.device("cpu"), baseline.kernel, 0)
     with claims.failure_recorded(db, run.run_id, worker=admitted.worker):
         fit(db, run, baseline, sequences)
-        averages = Averages()
         validation = SequenceStream(db, sequences, "val", StreamOptions(batch_size=BASELINE_BATCH))
-        for batch in validation:
-            prediction = baseline.predict(batch)
-            distance = losses.cosine_distance(prediction, batch.target)
-            averages.add(
-                {
-                    "mse": losses.mse_mean(prediction, batch.target),
-                    "mse_sum": losses.mse_sum(prediction, batch.target),
-                    "cosine_distance": distance,
-                    "cosine": 1.0 - distance,
-                },
-                len(batch),
-            )
-        means = averages.totals().means()
+        means = measured(baseline.predict, validation)
         metrics = [Metric(name, "val", 1, 1, value) for name, value in means.items()]
         saved = Checkpoint(
             kind="best",

@@ -265,6 +265,13 @@ def test_files(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (["runs", "cancel", "99"], "unknown run '99'"),
         (["runs", "retry", "99"], "unknown run '99'"),
         (["runs", "delete", "99", "--yes"], "unknown run '99'"),
+        (["runs", "fork", "99"], "unknown run '99'"),
+        (["runs", "promote", "99"], "unknown run '99'"),
+        (["ensemble", "create", "x", "--members", "1,99"], "unknown run '99'"),
+        (["runs", "stages", "--architecture", "lstm", "--sequences", "wiki2,wiki3",
+          "--epochs", "1,1"], "unknown sequence set 'wiki3'; did you mean 'wiki2'?"),
+        (["schedule", "create", "x", "--sequences", "wiki3"], "did you mean 'wiki2'?"),
+        (["sequences", "create", "x", "--within", "wiki3"], "did you mean 'wiki2'?"),
         (["train", "--run-id", "9" * 30], "out of range"),
         (_create(dataset="wikki"), "unknown dataset 'wikki'; did you mean 'wiki'?"),
         (["verify", "--dataset", "wikki"], "unknown dataset 'wikki'; did you mean 'wiki'?"),
@@ -317,6 +324,14 @@ def test_names(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (_plan("--loss", "mse", architecture="ridge"), "ridge is a baseline and has no loss"),
         (_plan("--seed", "9" * 30), "--seed must fit into 64 bits"),
         (["runs", "diff", "1", "1"], "runs diff compares two runs, and 1 is one"),
+        (["runs", "stages", "--architecture", "lstm", "--sequences", "wiki2", "--epochs", "many"],
+         "--epochs takes whole numbers, as in 5,10,20, not 'many'"),
+        (["ensemble", "create", "x", "--members", "1;2"],
+         "--members takes ids of runs, as in 3,7,9, not '1;2'"),
+        (["ensemble", "create", "X", "--members", "1,2"], "'X' cannot name an ensemble"),
+        (["schedule", "create", "X", "--sequences", "wiki2"], "'X' cannot name a schedule"),
+        (["sequences", "create", "x", "--within", "wiki2", "--split", "80/10/10"],
+         "--split: within 'wiki2' each article keeps the split that it has"),
         (["search"], "give a text or --cpe-id, and not both"),
         (["search", "--exact", "-k", "0", "x"], "-k is from 1 to 999, not 0"),
         (["search", "--cpe-id", "7"], "--cpe-id is a UUID, not '7'"),
@@ -326,7 +341,7 @@ def test_names(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (["db", "start"], "this is for the embedded server"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_usage(refused: Callable[..., str], arguments: list[str], said: str) -> None:
     refused(arguments, said, code=2)
 
@@ -349,6 +364,8 @@ def test_usage(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (["train", "--run-id", str(CANCELLED)], f"'lvmdb runs retry {CANCELLED}' plans it again"),
         (["runs", "cancel", str(SUCCEEDED)], "is succeeded and cannot be cancelled"),
         (["runs", "retry", str(PLANNED)], "only a failed or cancelled one is retried"),
+        (["runs", "promote", str(PLANNED)], "is planned: only one that has succeeded is promoted"),
+        (["runs", "fork", str(SUCCEEDED)], f"run {SUCCEEDED} is a baseline: only the run of a"),
         (["runs", "reproduce", str(PLANNED)], f"run {PLANNED} is planned: 'lvmdb train"),
         (["search", "x"], "has no vector index: run 'lvmdb index build --dataset wiki'"),
         (["search", "x", "--exact"], "run 'lvmdb encoders verify test-encoder' first"),

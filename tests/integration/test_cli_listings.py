@@ -28,6 +28,7 @@ LISTINGS = {
     "sequences list": {"name", "dataset", "context", "train_windows", "fingerprint"},
     "sequences show two": {"name", "dataset", "context"},
     "runs list": {"run", "architecture", "status"},
+    "schedule list": {"name", "entries", "to_be_chosen"},
     "runs show 1": set(),
     "runs diff 1 2": {"part", "item", "a", "b", "difference", "low", "high", "note"},
     "runs reproduce 1": {"what", "original", "reproduced", "same"},
@@ -42,6 +43,12 @@ LISTINGS = {
     "report leaderboard": {"run", "architecture", "cosine", "cosine_gain"},
     "report corpus_health": {"dataset_source"},
     "report learning_curve": set(),
+    "report architectures": {"architecture", "best_run", "cosine_mean", "parameters", "seconds"},
+    "report cost": {"run", "parameters", "seconds", "cosine", "nothing_cheaper"},
+    "report hyperparameters": {"option", "value", "cosine_difference", "pairs"},
+    "report strategies": {"strategy", "value", "seeds", "cosine_difference", "verdict"},
+    "report weeks": {"schedule", "week", "best_run", "val_cosine", "test_cosine"},
+    "schedule status": {"week", "architecture", "done", "hours_left", "share", "share_planned"},
     "report predictions --run-id 1": set(),
     "report lineage": {"section", "item", "value"},
     "report targets": {"run", "target", "wanted", "reached", "verdict"},
@@ -49,7 +56,15 @@ LISTINGS = {
 }
 """Listings, and columns that they must have."""
 
-EMPTY = ("ingest errors", "report learning_curve")
+EMPTY = (
+    "ingest errors",
+    "report hyperparameters",
+    "report learning_curve",
+    "report strategies",
+    "report weeks",
+    "schedule list",
+    "schedule status",
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +149,25 @@ def test_the_same_rows_in_every_format(small: Database, run: Run, listing: str) 
 def test_search_through_the_index_finds_what_exact_search_finds(small: Database, run: Run) -> None:
     words = _words(small, "search --cpe-id {cpe_id} --format json")
     assert json.loads(run(*words)) == json.loads(run(*words, "--exact"))
+
+
+def test_commands_that_plan_print_ids_alone(small: Database, run: Run) -> None:
+    """So that they stand in `$(...)`; what an alias moves from and to is said."""
+    first, second = run("ensemble", "create", "pair", "--members", "1,2"), "2"
+    assert run("train", "--run-id", second).endswith("is fitted\n")
+    said = run("train", "--run-id", first.strip())
+    assert said == f"run {first.strip()} is fitted: 'lvmdb evaluate --run-id {first.strip()}'\n"
+    assert run("sequences", "create", "inner", "--within", "two").startswith("inner: 10 articles")
+    model = ["--architecture", "lstm", "--set", "hidden=4"]
+    stages = run("runs", "stages", *model, "--sequences", "inner,two", "--epochs", "1,2").split()
+    fork = run("runs", "fork", stages[1], "--set", "lr=1e-4").strip()
+    assert [*stages, fork] == sorted({*stages, fork}, key=int)
+    (shown,) = json.loads(run("runs", "show", fork, "--format", "json"))
+    assert (shown["parent"], shown["hyperparameters"]["lr"]) == (int(stages[1]), 1e-4)
+    assert run("runs", "promote", "1") == "production: no run -> run 1\n"
+    assert run("runs", "promote", second) == "production: run 1 -> run 2\n"
+    (shown,) = json.loads(run("runs", "show", second, "--format", "json"))
+    assert shown["promoted_as"] == "production"
 
 
 def test_a_report_as_a_page_and_in_a_file(run: Run, tmp_path: Path) -> None:

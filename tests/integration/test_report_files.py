@@ -18,13 +18,17 @@ from lvmdb.cli import main as program
 from lvmdb.db.engine import Database
 from lvmdb.errors import InputError
 from lvmdb.reports.files import replace
+from lvmdb.reports.named import settable
+from lvmdb.reports.pictures import PICTURES
 
 Fresh = Callable[..., AbstractContextManager[Database]]
 Run = Callable[..., tuple[int, str, str]]
 
 EVIL = '<script>alert({k})</script> & "text" of many words, '
 PNG = b"\x89PNG\r\n\x1a\n"
-PICTURED = ("leaderboard", "learning_curve", "recall_curve")
+PICTURED = ("leaderboard", "learning_curve", "recall_curve", "architectures", "cost")
+"""Reports whose pictures two evaluated runs can fill."""
+
 KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -129,7 +133,8 @@ def test_pictures_alone_and_in_a_page(run: Run, tmp_path: Path, name: str) -> No
     code, page, _ = run(name, "--format", "html")
     assert code == 0
     assert '<img src="data:image/png;base64,iVBOR' in page
-    assert run(name, "--run-id", "2", "--format", "png", "--output", str(file))[0] == 0
+    if "run_id" in settable(name):
+        assert run(name, "--run-id", "2", "--format", "png", "--output", str(file))[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
@@ -167,10 +172,37 @@ def test_other_reports_have_no_picture(run: Run, name: str) -> None:
     code, out, error = run(name, "--format", "png", "--output", "x.png")
     assert (code, out) == (2, "")
     assert error == (
-        "lvmdb: --format png is for learning_curve, leaderboard and recall_curve, "
-        "with --output FILE\n"
+        "lvmdb: --format png is for learning_curve, leaderboard, recall_curve, architectures, "
+        "cost, strategies and weeks, with --output FILE\n"
     )
     assert run("recall_curve", "--format", "png")[0] == 2
+
+
+def test_what_a_report_is_asked_about(run: Run) -> None:
+    code, page, _ = run("architectures", "--split", "val", "--format", "html")
+    assert code == 0
+    assert "<h1>Architectures, split val</h1>" in page
+    assert "There are no rows." in page
+    assert "SET lvmdb.split = &#x27;val&#x27;;" in page
+    assert run("weeks", "--schedule", "x-1", "--show-sql")[1].startswith(
+        "SET lvmdb.schedule = 'x-1';\n-- How did a schedule get on"
+    )
+    assert run("leaderboard", "--run-id", "2", "--show-sql")[1].startswith(
+        "SET lvmdb.run_id = 2;\n-- What is each run worth"
+    )
+    code, _, error = run("weeks", "--schedule", "x-1")
+    assert (code, error) == (
+        1, "lvmdb: unknown schedule 'x-1'; there is none yet: 'lvmdb schedule create' makes one\n"
+    )  # fmt: skip
+    assert run("weeks", "--schedule", "x'; DROP TABLE article", "--show-sql")[0] == 2
+    for words, told in (
+        (("cost", "--run-id", "1"), "--run-id: the report cost is not about runs"),
+        (("leaderboard", "--split", "val"), "--split: the report leaderboard has no split to"),
+        (("cost", "--schedule", "x"), "--schedule: the report cost is not about schedules"),
+    ):
+        code, _, error = run(*words)
+        assert code == 2
+        assert told in error
 
 
 def test_without_matplotlib_the_page_says_how_to_get_the_picture(
@@ -199,7 +231,7 @@ def test_nothing_evaluated_is_one_line_or_a_page_without_rows(
 ) -> None:
     with fresh_database() as empty:
         monkeypatch.setenv("LVMDB_DSN", empty.dsn)
-        for name in PICTURED:
+        for name in PICTURES:
             code, _, error = run(name, "--format", "png", "--output", str(tmp_path / "x.png"))
             assert code == 1
             assert error.count("\n") == 1

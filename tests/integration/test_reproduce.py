@@ -20,7 +20,14 @@ from lvmdb.db import runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import ModelError, RunError, SequenceError
 from lvmdb.evaluation.evaluate import Evaluator
-from lvmdb.evaluation.reproduce import DIFFERS, IDENTICAL, Reproduction, reproduce
+from lvmdb.evaluation.reproduce import (
+    DIFFERS,
+    IDENTICAL,
+    Reproduction,
+    begin,
+    copy,
+    reproduce,
+)
 from lvmdb.evaluation.run_checks import Check
 from lvmdb.models import registry
 from lvmdb.sequences import sets
@@ -267,6 +274,17 @@ def test_a_cancelled_one_is_left(db: Database) -> None:
     assert reproduce(db, run_id, device="cpu").run_id != left
     assert runs.get(db, left).status == "cancelled"
     assert stamps(db, run_id) == fixed
+
+
+def test_one_that_has_a_place_in_a_schedule_is_left_to_it(db: Database) -> None:
+    run_id = trained(db, "random", 14)
+    with db.begin() as connection:
+        placed = begin(connection, runs.read(connection, run_id), schedule_week=5)
+        other = copy(connection, runs.read(connection, run_id), seed=15)
+    assert stamps(db, placed) == (f"reproduces={run_id}",)
+    assert reproduce(db, run_id, device="cpu").run_id not in (placed, other)
+    assert runs.get(db, placed).status == "planned"
+    assert (runs.get(db, other).seed, stamps(db, other)) == (15, ())
 
 
 def test_stamps_of_the_original_stay(db: Database) -> None:

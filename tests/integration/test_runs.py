@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import checkpoints, claims, runs
+from lvmdb.db import aliases, checkpoints, claims, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric
-from lvmdb.errors import DatabaseError, RunError, SequenceError, UnknownNameError
+from lvmdb.errors import RunError, SequenceError, UnknownNameError, UsageError
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.plan import plan
 
@@ -53,6 +53,12 @@ def start(claimed: Claim, *stamps: str) -> None:
 def started(db: Database, run_id: int) -> None:
     with claims.claim(db, run_id) as claimed:
         start(claimed)
+
+
+def succeeded(db: Database, run_id: int) -> None:
+    with claims.claim(db, run_id) as claimed:
+        start(claimed)
+        runs.finish(claimed, parameter_count=0)
 
 
 def test_one_at_a_time_has_a_run(
@@ -229,15 +235,62 @@ def test_deletion_takes_what_belongs_to_the_run(
 
 def test_a_run_that_others_rest_on_stays(db: Database, run_id: int, sql: Sql) -> None:
     child = plan(db, "context-mean", "s", {})
+    ensemble = plan(db, "train-mean", "s", {})
     sql("UPDATE experiment_run SET parent_run_id = %s WHERE run_id = %s", [run_id, child])
+    sql("UPDATE experiment_run SET kind = 'ensemble' WHERE run_id = %s", [ensemble])
+    sql("INSERT INTO ensemble_member VALUES (%s, %s, 1)", [ensemble, run_id])
     sql(
         "INSERT INTO run_metric (run_id, name, split, step, epoch, value) "
         "VALUES (%s, 'loss', 'val', 1, 1, 1)",
         [run_id],
     )
-    with pytest.raises(DatabaseError, match="violates foreign key"):
-        runs.remove(db, run_id)
-    assert sql("SELECT count(*) FROM run_metric") == [(1,)]
+    succeeded(db, run_id)
+    aliases.promote(db, run_id)
+    aliases.promote(db, run_id, "best")
+    for told, undo in (
+        ("it is promoted as 'best'", "DELETE FROM run_alias WHERE name = 'best'"),
+        ("it is promoted as 'production', promote another run first", "DELETE FROM run_alias"),
+        (f"it is a member of ensemble {ensemble}", "DELETE FROM ensemble_member"),
+        (f"run {child} was forked from it", "UPDATE experiment_run SET parent_run_id = NULL"),
+    ):
+        with pytest.raises(RunError, match=f"run {run_id} cannot be deleted: {told}"):
+            runs.remove(db, run_id)
+        assert sql("SELECT count(*) FROM run_metric") == [(1,)]
+        sql(undo)
+    runs.remove(db, run_id)
+    assert sql("SELECT count(*) FROM run_metric") == [(0,)]
+
+
+def test_an_alias_stands_for_the_run_that_was_promoted_last(
+    db: Database, run_id: int, sql: Sql
+) -> None:
+    other = plan(db, "context-mean", "s", {})
+    with db.connect() as connection, pytest.raises(UnknownNameError, match="lvmdb runs promote"):
+        aliases.promoted(connection)
+    with pytest.raises(RunError, match=f"run {run_id} is planned: only one that has succeeded"):
+        aliases.promote(db, run_id)
+    for each in (run_id, other):
+        succeeded(db, each)
+    assert aliases.promote(db, run_id) is None
+    moved = sql("SELECT moved_at FROM run_alias")
+    assert aliases.promote(db, run_id) == run_id
+    assert sql("SELECT moved_at FROM run_alias") == moved
+    assert aliases.promote(db, other) == run_id
+    assert aliases.promote(db, run_id, "older") is None
+    with db.connect() as connection:
+        assert (aliases.promoted(connection), aliases.promoted(connection, "older")) == (
+            other,
+            run_id,
+        )
+        with pytest.raises(UnknownNameError, match="did you mean 'production'"):
+            aliases.promoted(connection, "producton")
+    assert sql("SELECT moved_at > %s FROM run_alias WHERE name = 'production'", [*moved[0]]) == [
+        (True,)
+    ]
+    with pytest.raises(UsageError, match="cannot name a promoted run"):
+        aliases.promote(db, other, "Best One")
+    with pytest.raises(UnknownNameError, match="unknown run '99'"):
+        aliases.promote(db, 99)
 
 
 def test_what_a_run_row_cannot_be(db: Database, run_id: int, refused: Refused) -> None:

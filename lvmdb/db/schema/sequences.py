@@ -55,6 +55,12 @@ sequence_set = Table(
         "most processes that can train on it together",
     ),
     Column("max_concepts", Integer, comment="at most so many, a seeded sample of whole articles"),
+    Column(
+        "within_set_id",
+        BigInteger,
+        ForeignKey("sequence_set.sequence_set_id"),
+        comment="the frozen set whose articles it takes its own from, each with its split",
+    ),
     Column("frozen_at", DateTime(timezone=True), comment="from then on nothing of it may change"),
     Column(
         "fingerprint",
@@ -91,6 +97,7 @@ sequence_set = Table(
         name="fractions",
     ),
     CheckConstraint("max_concepts > context_len", name="max_concepts"),
+    CheckConstraint("within_set_id IS NULL OR scope = 'article'", name="within_set_id"),
     CheckConstraint("shards BETWEEN 1 AND 1024 AND shards & (shards - 1) = 0", name="shards"),
     CheckConstraint("allowed_leaks >= 0", name="allowed_leaks"),
     # Windows across articles share concepts at the borders of the splits: that is their nature.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lvmdb.db.schema import corpus, evaluations, retrieval, runs, sequences
+from lvmdb.db.schema import corpus, evaluations, retrieval, runs, schedules, sequences
 from lvmdb.db.schema.base import metadata
 
-GROUPS = (corpus, sequences, runs, evaluations, retrieval)
+GROUPS = (corpus, sequences, runs, evaluations, retrieval, schedules)
 
 __all__ = ["GROUPS", "metadata"]
