@@ -15,6 +15,9 @@
     ├── SequenceError           a sequence set is unusable, or its data changed
     ├── ModelError              a configuration or checkpoint does not fit
     └── RunError                a run is not in a state that allows this
+        ├── RunTakenError       another process has the run
+        ├── RunCancelledError   somebody cancelled it
+        └── DivergedError       its loss is no longer a number
 
 Each message says what is wrong and what to do next, on one line.
 """
@@ -111,3 +114,15 @@ class ModelError(LvmdbError):
 
 class RunError(LvmdbError):
     """A run is not in a state that allows what was asked."""
+
+
+class RunTakenError(RunError):
+    """Another process has the run, or had it in the meantime."""
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled, before it began or while it ran."""
+
+
+class DivergedError(RunError):
+    """The loss of a run is no longer a number; the same row and data give the same again."""

@@ -1,0 +1,1 @@
+"""The queue of runs, and the workers that train what it offers."""
