@@ -81,14 +81,17 @@ SELECT procrastinate_cancel_job_v1(id, false, false) FROM procrastinate_jobs
 WHERE queue_name = 'runs' AND lock = 'run-' || :run_id ::bigint AND status = 'todo';
 
 -- name: stalled
--- Jobs of workers that have been silent for so long. A server that has just come back says nothing
--- of who is alive.
+-- Jobs of workers that have been silent for so long, and those that this worker was given by a
+-- server that went away before it could say so. A server that has just come back says nothing of
+-- who is alive.
 SELECT j.id, j.priority, j.args, j.worker_id
 FROM procrastinate_jobs j
 LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
 WHERE j.queue_name = 'runs' AND j.status = 'doing'
-  AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => :silent_for)
-  AND pg_postmaster_start_time() < now() - make_interval(secs => :silent_for)
+  AND (j.worker_id = :worker_id AND j.id <> ALL (:held ::bigint[])
+       OR j.worker_id IS DISTINCT FROM :worker_id
+          AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => :silent_for)
+          AND pg_postmaster_start_time() < now() - make_interval(secs => :silent_for))
 ORDER BY j.id;
 
 -- name: hold_stalled

@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": "runs:runs",
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
+    "worker": "worker:worker",
     "index": "index:index",
     "search": "search:search",
     "report": "report:report",

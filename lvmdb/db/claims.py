@@ -240,9 +240,9 @@ def failures_left_to_others() -> Iterator[None]:
         _recorded.reset(before)
 
 
-def worker_name() -> str:
-    """Host and process, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+def worker_name(pid: int | None = None) -> str:
+    """Host and process, this one by default, for people."""
+    return f"{socket.gethostname()}:{pid or os.getpid()}"
 
 
 def lock(db: Database, connection: psycopg.Connection[Any], run_id: int) -> None:

@@ -34,7 +34,10 @@ from lvmdb.training.train import check_data, train
 IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
 """Stamps of a reproduction that has been compared."""
 
-_OURS = ("reproduces=", "reproduction=", "cache=")
+_OF = "reproduces="
+"""Begins the stamp that names the original."""
+
+_OURS = (_OF, "reproduction=", "cache=")
 """Stamps of what happened to a run, which are not a new run's."""
 
 
@@ -92,6 +95,7 @@ def reproduce(
     db: Database,
     run_id: int,
     *,
+    again: int | None = None,
     device: str | None = None,
     keep: bool = False,
     progress: Progress = SILENT,
@@ -101,6 +105,8 @@ def reproduce(
     Args:
         db: the database.
         run_id: a run that has succeeded.
+        again: the run that reproduces it; by default the one that was begun and not yet compared,
+            or a new one.
         device: where to train and evaluate; by default it is trained where the original was.
         keep: leave the new run also where it is identical.
         progress: told of epochs and windows.
@@ -113,7 +119,7 @@ def reproduce(
     """
     original = runs.get(db, run_id)
     place = _check_can(db, original, device)
-    new_id = _planned(db, original)
+    new_id = _planned(db, original) if again is None else again
     progress.say(f"run {new_id} trains run {run_id} again")
     with _threads(db, run_id):
         train(db, new_id, device=place, progress=progress)
@@ -131,6 +137,14 @@ def reproduce(
     if not kept:
         runs.remove(db, new_id)
     return Reproduction(run_id, new_id, checks, conditions, kept)
+
+
+def original_of(run: Run) -> int | None:
+    """The run that this one reproduces, if it does and has not been compared with it yet."""
+    if {IDENTICAL, DIFFERS} & set(run.stamps):
+        return None
+    named = [stamp.removeprefix(_OF) for stamp in run.stamps if stamp.startswith(_OF)]
+    return int(named[0]) if named else None
 
 
 def _check_can(db: Database, run: Run, device: str | None) -> str:
@@ -158,7 +172,7 @@ def _check_can(db: Database, run: Run, device: str | None) -> str:
 
 def _planned(db: Database, run: Run) -> int:
     """The reproduction that was begun and not yet compared, or a new one."""
-    stamp = f"reproduces={run.run_id}"
+    stamp = f"{_OF}{run.run_id}"
     with db.begin() as connection:
         # Two that ask at once are given the same run.
         row = select(experiment_run.c.run_id).where(experiment_run.c.run_id == run.run_id)

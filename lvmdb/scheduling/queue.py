@@ -1,9 +1,9 @@
 """The queue of runs: procrastinate's tables and SQL functions, on connections of ours.
 
-Each change of a job stands in the same transaction as that of the run's row: a run is `queued` if
-and only if it has a job. Procrastinate orders the jobs, hands each to one worker (`FOR UPDATE SKIP
-LOCKED`), keeps the workers' heartbeats, and a history of each job in `procrastinate_events`. Its own
-worker is not used: that one writes the end of a job in a transaction of its own.
+Each change of a job stands in the same transaction as that of the run's row, so that no run is
+`queued` without a job. Procrastinate orders the jobs, hands each to one worker (`FOR UPDATE SKIP
+LOCKED`), and keeps the workers' heartbeats and the history of each job (`procrastinate_events`).
+Its own worker is not used: that one writes the end of a job in a transaction of its own.
 
 The queue decides who is offered a run; the run's advisory lock (`db.claims`) decides who has it.
 """
@@ -11,6 +11,7 @@ The queue decides who is offered a run; the run's advisory lock (`db.claims`) de
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -151,9 +152,20 @@ def set_failed(connection: Connection, run_id: int, error: str, traceback: str |
     _execute(connection, "set_failed", run_id=run_id, error=error, traceback=traceback)
 
 
-def stalled(connection: Connection, silent_for: float) -> list[tuple[Job, int | None]]:
-    """Jobs of workers without a heartbeat for so many seconds, with their workers."""
-    rows = _execute(connection, "stalled", silent_for=silent_for)
+def stalled(
+    connection: Connection, silent_for: float, worker_id: int, held: Sequence[int]
+) -> list[tuple[Job, int | None]]:
+    """Jobs that nobody works on, with the workers that they were given to.
+
+    Args:
+        connection: to the database.
+        silent_for: seconds without a heartbeat after which a worker is dead.
+        worker_id: of the worker that asks.
+        held: ids of the jobs that it knows of; others of its own are found, too.
+    """
+    rows = _execute(
+        connection, "stalled", silent_for=silent_for, worker_id=worker_id, held=list(held)
+    )
     return [(_job(row), row.worker_id) for row in rows]
 
 
