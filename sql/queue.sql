@@ -43,9 +43,10 @@ SELECT EXISTS (
     WHERE queue_name = 'runs' AND lock = 'run-' || :run_id ::bigint AND status IN ('todo', 'doing')
 );
 
--- name: live_jobs
--- How many runs wait, for their time included, or are at a worker.
-SELECT count(*) FROM procrastinate_jobs WHERE queue_name = 'runs' AND status IN ('todo', 'doing');
+-- name: live_runs
+-- Runs that wait, for their time included, or are at a worker.
+SELECT (args ->> 'run_id')::bigint AS run_id FROM procrastinate_jobs
+WHERE queue_name = 'runs' AND status IN ('todo', 'doing');
 
 -- name: defer
 -- A job for a run, offered after so many seconds.

@@ -25,7 +25,7 @@ from lvmdb.cli.train import device_option
     default=55,
     show_default=True,
     metavar="MINUTES",
-    help="What a run takes longer than that is failed, and can go on from its last checkpoint.",
+    help="A run that takes longer is failed; it may go on from its last checkpoint.",
 )
 @click.option(
     "--max-tries",
@@ -47,7 +47,7 @@ from lvmdb.cli.train import device_option
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="As of 'lvmdb train'.",
+    help="Where to go on is also saved within an epoch, so often; 0 is after every batch.",
 )
 @pass_app
 def worker(

@@ -104,9 +104,11 @@ def claimed(connection: Connection, run_id: int) -> bool:
     return bool(found.scalar_one())
 
 
-def live_jobs(connection: Connection) -> int:
-    """How many runs wait, or are at a worker."""
-    return int(_execute(connection, "live_jobs").scalar_one())
+def live_runs(connection: Connection) -> set[int]:
+    """Runs that wait or are at a worker: also those that have succeeded and are being evaluated."""
+    if not _execute(connection, "is_there").scalar_one():
+        return set()
+    return set(_execute(connection, "live_runs").scalars())
 
 
 def take(connection: Connection, worker_id: int) -> Job | None:

@@ -216,7 +216,7 @@ class Worker:
         if self._busy:
             return False
         with self._db.begin() as connection:
-            if queue.live_jobs(connection):
+            if queue.live_runs(connection):
                 return False
         # The last one to end may have made others due, and its worker may have died of it.
         return self._advance() == 0

@@ -46,8 +46,9 @@ def test_a_run_is_queued_with_its_job_or_not_at_all(
 ) -> None:
     with db.connect() as connection:
         queue.enqueue(connection, planned[0])
-        assert queue.live_jobs(connection) == 1
+        assert queue.live_runs(connection) == {planned[0]}
         connection.rollback()
+        assert queue.live_runs(connection) == set()
     assert sql("SELECT to_regclass('procrastinate_jobs')") == [(None,)]
     queue.ensure(db)
     with db.connect() as connection:
@@ -148,7 +149,7 @@ def test_tries_that_count_are_jobs_of_their_own(db: Database, planned: list[int]
         assert again == Job(again.job_id, planned[0], 4, 1, 2, True)
         queue.put_back(connection, again, 3600.0)
         assert queue.take(connection, worker) is None
-        assert queue.live_jobs(connection) == 1
+        assert queue.live_runs(connection) == {planned[0]}
 
 
 def test_jobs_of_a_silent_worker_are_found(db: Database, planned: list[int], sql: Sql) -> None:

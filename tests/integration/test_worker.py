@@ -261,6 +261,33 @@ def test_a_worker_that_is_stopped_puts_its_runs_back(
     assert house.worker().run() == Counts(succeeded=2)
 
 
+def test_a_run_that_waits_to_be_alone_is_put_back_too(house: House) -> None:
+    alone, beside = (
+        house.planned("is-killed", "trains done"),
+        house.planned("sleeps", "trains done"),
+    )
+    worker = house.worker(concurrency=2, until_empty=False)
+    with house.at_work(worker):
+        house.wait_until(lambda: worker._waiting)
+        waits = house.planned("trains done")
+        time.sleep(0.2)
+        worker.stop()
+    assert house.tries(waits) == 0, "what waits to be alone is not overtaken"
+    assert house.jobs(alone) == [("failed", 0, 0, False), ("todo", 0, 0, True)]
+    assert house.jobs(beside) == house.jobs(waits) == [("todo", 0, 0, False)]
+    assert house.worker(concurrency=2).run() == Counts(succeeded=3)
+
+
+def test_a_process_that_cannot_be_started_is_an_error(house: House) -> None:
+    run_id = house.planned()
+    limits = Limits(tries=1)
+    worker = Worker(
+        house.db, [Slot("cpu", 1)], lambda *_: ["/none"], limits=limits, until_empty=True
+    )
+    assert worker.run() == Counts(failed=1)
+    assert "its process cannot be started: " in house.row(run_id)[1]
+
+
 def test_runs_of_a_dead_worker_go_back_to_the_queue(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,7 +383,7 @@ class _Unsteady(Database):
             yield connection
 
 
-def test_it_outlives_a_server_that_goes_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_outlives_a_server_that_goes_away(house: House) -> None:
     run_id, other = house.planned("waits trains done"), house.planned("sleeps", "trains done")
     steady, house.db = house.db, _Unsteady(house.db.dsn)
     worker = house.worker()
@@ -373,13 +400,32 @@ def test_it_outlives_a_server_that_goes_away(house: House, monkeypatch: pytest.M
         worker.stop()
     assert house.jobs(run_id) == [("succeeded", 0, 0, False)]
     assert house.jobs(other) == [("doing", 0, 0, False)]
-    house.db.away = True
-    monkeypatch.setattr(working, "PATIENCE", 0.1)
-    with pytest.raises(ConnectionLostError):
-        house.worker().run()
     house.db = steady
     assert house.worker().run() == Counts(succeeded=1)
     assert house.jobs(other) == [("failed", 0, 0, False), ("succeeded", 0, 1, False)]
+
+
+def test_it_ends_where_a_server_stays_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "PATIENCE", 0.1)
+    run_id = house.planned("sleeps")
+    unsteady = _Unsteady(house.db.dsn)
+    pids: list[int] = []
+
+    class Noted(tries.Try):
+        """A process whose server goes away once it has begun."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            pids.append(self.pid)
+            unsteady.away = True
+
+    monkeypatch.setattr(working, "Try", Noted)
+    worker = Worker(unsteady, [Slot("cpu", 1)], house.command)
+    with pytest.raises(ConnectionLostError):
+        worker.run()
+    assert house.jobs(run_id) == [("doing", 0, 0, False)]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
 
 
 def test_a_process_is_told_its_part(house: House) -> None:
