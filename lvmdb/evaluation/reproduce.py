@@ -172,7 +172,7 @@ def _check_can(db: Database, run: Run, device: str | None) -> str:
 
 def _planned(db: Database, run: Run) -> int:
     """The reproduction that was begun and not yet compared, or a new one."""
-    stamp = f"{_OF}{run.run_id}"
+    stamp = f"reproduces={run.run_id}"
     with db.begin() as connection:
         # Two that ask at once are given the same run.
         row = select(experiment_run.c.run_id).where(experiment_run.c.run_id == run.run_id)
