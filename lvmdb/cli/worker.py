@@ -88,8 +88,8 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: working.stop())
     app.progress.say(
-        f"a worker takes up to {len(places)} of the queued runs at a time, each on "
-        f"{places[0].device} with {places[0].threads} threads; Ctrl-C puts them back"
+        f"a worker takes up to {len(places)} of the queued runs at a time, on {places[0].device} "
+        f"(threads of each: {places[0].threads}); Ctrl-C puts them back"
     )
     counts = working.run()
     click.echo(f"{counts.succeeded} runs succeeded, {counts.failed} failed")

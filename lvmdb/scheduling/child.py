@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
@@ -103,9 +103,10 @@ def _train(
         train(db, run.run_id, device=device, reading=reading, progress=progress)
 
 
-def _end_with_worker(lifeline: IO[bytes]) -> None:
+def _end_with_worker() -> None:
     """Wait until the worker's end of the pipe is closed; then stop as if asked to."""
-    while lifeline.read(1):
+    # Not through sys.stdin, whose lock the interpreter wants to have when it ends.
+    while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
@@ -123,10 +124,7 @@ def main() -> None:
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    watching = threading.Thread(
-        target=_end_with_worker, args=(sys.stdin.buffer,), name="lvmdb-lifeline", daemon=True
-    )
-    watching.start()
+    threading.Thread(target=_end_with_worker, name="lvmdb-lifeline", daemon=True).start()
     dsn = Settings.from_environment().dsn
     if dsn is None:
         raise SettingsError("a worker's process is told by LVMDB_DSN where the database is")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
-from lvmdb.progress import SILENT
+from lvmdb.progress import SILENT, Progress
 from lvmdb.scheduling import child, queue
 from lvmdb.scheduling import worker as working
 from lvmdb.scheduling.policy import Ended, Ending
@@ -186,8 +187,18 @@ def test_a_run_outlives_its_workers_bit_for_bit(
     assert stopped_at < world.step(run_id) < STEPS, said
     assert (world.state(run_id), world.jobs(run_id)) == (("running", None), [("doing", 0, 0)])
     monkeypatch.setattr(working, "SILENT_AFTER", 0.5)
-    last = Worker(world.db, [Slot("cpu", 1)], child_command(0.0), until_empty=True)
+    told = io.StringIO()
+    last = Worker(
+        world.db,
+        [Slot("cpu", 1)],
+        child_command(0.0),
+        until_empty=True,
+        progress=Progress(stream=told),
+        verbose=True,
+    )
     assert last.run() == Counts(succeeded=1)
+    assert f"run {run_id} goes on after epoch" in told.getvalue()
+    assert "Fatal" not in told.getvalue()
     assert world.jobs(run_id) == [("failed", 0, 0), ("succeeded", 0, 1)]
     with one_thread():
         train(world.db, undisturbed, device="cpu")
