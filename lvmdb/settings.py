@@ -80,6 +80,17 @@ def thread_counts() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with changes, for a process that it starts."""
+    return {**os.environ, **changes}
+
+
+def visible_gpus() -> list[str] | None:
+    """The GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process; None: all that there are."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else [name.strip() for name in named.split(",") if name.strip()]
+
+
 def process_place() -> tuple[int, int, int]:
     """Rank, number of processes and rank on this machine, as `torchrun` says; alone `(0, 1, 0)`."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

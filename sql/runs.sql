@@ -14,8 +14,8 @@ SELECT EXISTS (
 );
 
 -- name: heartbeat
--- For people and for the queue: the run is alive.
-UPDATE experiment_run SET heartbeat_at = now() WHERE run_id = :run_id;
+-- For people and for the queue: the run is alive; its process reads here that it was cancelled.
+UPDATE experiment_run SET heartbeat_at = now() WHERE run_id = :run_id RETURNING status;
 
 -- name: start
 -- A run begins, or goes on.

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "evaluate:evaluate",
     "ensemble": "ensemble:ensemble",
     "schedule": "schedule:schedule",
+    "worker": "worker:worker",
     "index": "index:index",
     "search": "search:search",
     "report": "report:report",

@@ -151,16 +151,40 @@ def reproduce(app: App, run_id: int, keep: bool, device: str | None, output_form
 @click.argument("run_id", type=int)
 @pass_app
 def cancel(app: App, run_id: int) -> None:
-    """Mark a run as not to be trained.
+    """Mark a run as not to be trained; one that waits leaves the queue, one that runs stops.
 
     \b
     Example:
       lvmdb runs cancel 7
     """
-    from lvmdb.db import runs as rows
+    from lvmdb.scheduling import queue
 
-    rows.cancel(app.database, run_id)
-    click.echo(f"run {run_id} is cancelled")
+    before = queue.cancel(app.database, run_id)
+    stops = ", and its process stops in a moment" if before == "running" else ""
+    click.echo(f"run {run_id} is cancelled{stops}")
+
+
+@runs.command()
+@click.argument("run_ids", type=int, nargs=-1, required=True, metavar="RUN_ID...")
+@click.option("--priority", default=0, show_default=True, help="The highest is taken first.")
+@pass_app
+def enqueue(app: App, run_ids: tuple[int, ...], priority: int) -> None:
+    """Queue planned or failed runs for the workers, all of them or none.
+
+    A run that has a checkpoint goes on from there.
+
+    \b
+    Example:
+      lvmdb runs enqueue 7 8 9
+      lvmdb worker --until-empty
+    """
+    from lvmdb.scheduling import queue
+
+    with app.database.begin() as connection:
+        for run_id in run_ids:
+            queue.enqueue(connection, run_id, priority=priority)
+    for run_id in run_ids:
+        click.echo(f"run {run_id} is queued")
 
 
 @runs.command()

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import psycopg
@@ -21,7 +22,7 @@ from lvmdb.db.engine import Database, translated_errors
 from lvmdb.db.patience import patiently
 from lvmdb.db.queries import psycopg_sql, query
 from lvmdb.db.schema.runs import experiment_run
-from lvmdb.errors import ConnectionLostError, LvmdbError, RunError
+from lvmdb.errors import ConnectionLostError, LvmdbError, RunCancelledError, RunTakenError
 from lvmdb.progress import SILENT, Progress
 
 LOCK_CLASS = 0x6C766D
@@ -33,12 +34,17 @@ HEARTBEAT_EVERY = 10.0
 CLAIM_PATIENCE = 5.0
 """Seconds to wait for the session of a process that was just killed to end."""
 
+_recorded = ContextVar("recorded", default=True)
+"""Whether `failure_recorded` records."""
+
 
 class Claim:
     """A run that this process has to itself: a lock that one session of the server holds.
 
     A server that goes away ends the session. The lock is taken again when it is back, unless
     another process had the run in between.
+
+    A run may be cancelled while it is claimed: then nothing more is written of it.
 
     Attributes:
         run_id: of the run.
@@ -50,11 +56,12 @@ class Claim:
         """Take the run.
 
         Raises:
-            RunError: another process has it.
+            RunTakenError: another process has it.
         """
         self.run_id = run_id
         self._db = db
         self._taking = threading.Lock()
+        self._cancelled = False
         self.sessions = 0
         self._take()
         # What the row says of who runs it, until `started` says that it is this process.
@@ -69,16 +76,34 @@ class Claim:
 
         Raises:
             ConnectionLostError: the server is away.
-            RunError: another process has the run, or had it in the meantime.
+            RunTakenError: another process has the run, or had it in the meantime.
+            RunCancelledError: the run was cancelled.
         """
+        parameters = {"run_id": self.run_id}
         with self._taking:
             try:
                 with translated_errors():
-                    self._session.execute(psycopg_sql("runs", "heartbeat"), {"run_id": self.run_id})
+                    beat = self._session.execute(psycopg_sql("runs", "heartbeat"), parameters)
+                    row = beat.fetchone()
             except ConnectionLostError:
                 self._session.close()
                 self._take()
                 self._check_nobody_had_it()
+                row = None
+        self._cancelled |= row is not None and row[0] == "cancelled"
+        self.refuse_if_cancelled()
+
+    def refuse_if_cancelled(self) -> None:
+        """End the work, if a heartbeat has found the run cancelled; asks no server.
+
+        Raises:
+            RunCancelledError: the run was cancelled.
+        """
+        if self._cancelled:
+            raise RunCancelledError(
+                f"run {self.run_id} was cancelled while it ran: 'lvmdb runs retry {self.run_id}' "
+                "plans it again, from its last checkpoint"
+            )
 
     def write(self, action: Callable[[Connection], object], progress: Progress = SILENT) -> None:
         """Do `action` in one transaction, while the run is this process's; outlive a restart.
@@ -89,7 +114,8 @@ class Claim:
 
         Raises:
             ConnectionLostError: the server stayed away.
-            RunError: another process has the run, or had it in the meantime.
+            RunTakenError: another process has the run, or had it in the meantime.
+            RunCancelledError: the run was cancelled.
         """
 
         def once() -> None:
@@ -124,12 +150,15 @@ class Claim:
 
     def _check_nobody_had_it(self) -> None:
         row = self._row()
+        if row is not None and row[0] == "cancelled":
+            self._cancelled = True
+            return
         # `succeeded` if the server went away before it could say that it had written so.
         ours = [(status, worker_name()) for status in ("running", "succeeded")]
         if row not in [*ours, self._found] or row is None:
             self._session.close()
             had = "it is gone" if row is None else f"it is {row[0]}, last run by {row[1]}"
-            raise RunError(
+            raise RunTakenError(
                 f"run {self.run_id} is no longer this process's: the server ended its session, "
                 f"and {had}; 'lvmdb train --run-id {self.run_id}' goes on from the last checkpoint"
             )
@@ -141,6 +170,13 @@ class Claim:
         ).scalar_one()
         if not held:
             raise ConnectionLostError(f"the session that had run {self.run_id} has ended")
+        # Who cancels now waits until the transaction has ended.
+        columns = experiment_run.c
+        status = connection.execute(
+            select(columns.status).where(columns.run_id == self.run_id).with_for_update()
+        ).scalar()
+        self._cancelled |= status == "cancelled"
+        self.refuse_if_cancelled()
 
 
 @contextmanager
@@ -150,7 +186,7 @@ def claim(db: Database, run_id: int) -> Iterator[Claim]:
     The claim is a lock of the session: when the process dies, so does it.
 
     Raises:
-        RunError: another process has the run.
+        RunTakenError: another process has the run.
     """
     with closing(Claim(db, run_id)) as claimed:
         stop = threading.Event()
@@ -189,21 +225,31 @@ def failure_recorded(
         except BaseException as error:
             # Who stops a group of processes may well ask twice.
             with _at_termination(signal.SIG_IGN):
-                if reports():
+                if _recorded.get() and reports():
                     _record_failure(db, run_id, error, worker)
             raise
 
 
-def worker_name() -> str:
-    """Host and process, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+@contextmanager
+def failures_left_to_others() -> Iterator[None]:
+    """In the block `failure_recorded` records nothing: who started this process records it."""
+    before = _recorded.set(False)
+    try:
+        yield
+    finally:
+        _recorded.reset(before)
+
+
+def worker_name(pid: int | None = None) -> str:
+    """Host and process, this one by default, for people."""
+    return f"{socket.gethostname()}:{pid or os.getpid()}"
 
 
 def lock(db: Database, connection: psycopg.Connection[Any], run_id: int) -> None:
     """Take a run's lock for a session.
 
     Raises:
-        RunError: another session keeps it.
+        RunTakenError: another session keeps it.
     """
     deadline = time.monotonic() + CLAIM_PATIENCE
     parameters = {"lock_class": LOCK_CLASS, "run_id": run_id}
@@ -215,7 +261,7 @@ def lock(db: Database, connection: psycopg.Connection[Any], run_id: int) -> None
             where = experiment_run.c.run_id == run_id
             with db.connect() as rows:
                 worker = rows.execute(select(experiment_run.c.worker).where(where)).scalar()
-            raise RunError(f"run {run_id} is running elsewhere ({worker}): wait for it to end")
+            raise RunTakenError(f"run {run_id} is running elsewhere ({worker}): wait for it to end")
         time.sleep(0.1)
 
 

@@ -165,7 +165,8 @@ def start(
         stamps: added to the run's, each once.
 
     Raises:
-        RunError: the run is no longer this process's.
+        RunTakenError: the run is no longer this process's.
+        RunCancelledError: it was cancelled.
         DatabaseError: the data is not that which the run was made for.
     """
     values = {
@@ -188,7 +189,8 @@ def finish(claimed: Claim, *, parameter_count: int) -> None:
     """The run succeeded.
 
     Raises:
-        RunError: it is no longer this process's.
+        RunTakenError: it is no longer this process's.
+        RunCancelledError: it was cancelled.
     """
     values = {"run_id": claimed.run_id, "parameter_count": parameter_count}
     claimed.write(lambda connection: connection.execute(query("runs", "finish"), values))
@@ -207,16 +209,38 @@ def forget_metrics_after(connection: Connection, run_id: int, step: int) -> None
 
 
 def cancel(db: Database, run_id: int) -> None:
-    """Mark a run that has not begun, or has failed, as not to be run.
+    """Mark a run as not to be run; a process that has it notices, and stops.
 
     Raises:
-        RunError: it is running, or has succeeded.
+        RunError: it has succeeded.
     """
     with db.begin() as connection:
-        run = read(connection, run_id)
-        if run.status in ("running", "succeeded"):
-            raise RunError(f"run {run_id} is {run.status} and cannot be cancelled")
-        _set_status(connection, run_id, "cancelled")
+        mark_cancelled(connection, run_id)
+
+
+def mark_cancelled(connection: Connection, run_id: int) -> str:
+    """As `cancel`, in the caller's transaction; returns what the run's status was.
+
+    Raises:
+        RunError: it has succeeded.
+    """
+    status = lock_row(connection, run_id)
+    if status == "succeeded":
+        raise RunError(f"run {run_id} is succeeded and cannot be cancelled")
+    _set_status(connection, run_id, "cancelled")
+    return status
+
+
+def lock_row(connection: Connection, run_id: int) -> str:
+    """Keep others from changing a run's row until the transaction ends; returns its status.
+
+    Raises:
+        UnknownNameError: there is no such run.
+    """
+    columns = experiment_run.c
+    locked = select(columns.status).where(columns.run_id == run_id).with_for_update()
+    status = connection.execute(locked).scalar()
+    return read(connection, run_id).status if status is None else str(status)
 
 
 def retry(db: Database, run_id: int) -> None:
@@ -226,11 +250,9 @@ def retry(db: Database, run_id: int) -> None:
         RunError: it is in another state.
     """
     with db.begin() as connection:
-        run = read(connection, run_id)
-        if run.status not in ("failed", "cancelled"):
-            raise RunError(
-                f"run {run_id} is {run.status}: only a failed or cancelled one is retried"
-            )
+        status = lock_row(connection, run_id)
+        if status not in ("failed", "cancelled"):
+            raise RunError(f"run {run_id} is {status}: only a failed or cancelled one is retried")
         _set_status(connection, run_id, "planned")
 
 

@@ -96,6 +96,7 @@ def reproduce(
     db: Database,
     run_id: int,
     *,
+    again: int | None = None,
     device: str | None = None,
     keep: bool = False,
     progress: Progress = SILENT,
@@ -105,6 +106,8 @@ def reproduce(
     Args:
         db: the database.
         run_id: a run that has succeeded.
+        again: the run that reproduces it; by default the one that was begun and not yet compared,
+            or a new one.
         device: where to train and evaluate; by default it is trained where the original was.
         keep: leave the new run also where it is identical.
         progress: told of epochs and windows.
@@ -117,7 +120,7 @@ def reproduce(
     """
     original = runs.get(db, run_id)
     place = _check_can(db, original, device)
-    new_id = _planned(db, original)
+    new_id = _planned(db, original) if again is None else again
     progress.say(f"run {new_id} trains run {run_id} again")
     with _threads(db, run_id):
         train(db, new_id, device=place, progress=progress)
@@ -135,6 +138,14 @@ def reproduce(
     if not kept:
         runs.remove(db, new_id)
     return Reproduction(run_id, new_id, checks, conditions, kept)
+
+
+def original_of(run: Run) -> int | None:
+    """The run that this one reproduces, if it does and has not been compared with it yet."""
+    if {IDENTICAL, DIFFERS} & set(run.stamps):
+        return None
+    named = [stamp.removeprefix(_OF) for stamp in run.stamps if stamp.startswith(_OF)]
+    return int(named[0]) if named else None
 
 
 def _check_can(db: Database, run: Run, device: str | None) -> str:

@@ -25,7 +25,7 @@ from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
 from lvmdb.db.patience import patiently
 from lvmdb.db.runs import Metric, Run
-from lvmdb.errors import RunError
+from lvmdb.errors import DivergedError
 from lvmdb.models.base import LatentModel
 from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.models.options import to_options
@@ -118,7 +118,8 @@ class Trainer:
         """Train until the last epoch, or until validation stops getting better.
 
         Raises:
-            RunError: the loss is no longer a number, or another process has the run.
+            DivergedError: the loss is no longer a number.
+            RunError: another process has the run, or it was cancelled.
             SequenceError: the data changed.
         """
         self._resume()
@@ -151,6 +152,8 @@ class Trainer:
         left = max(self._train.windows - state.batch * self._options.batch_size, 0)
         with self._progress.task(name, left, "windows") as advance, self._one_state() as shown:
             for read in self._train.at(epoch, state.batch, snapshot=shown) if left else ():
+                if self._claim is not None:
+                    self._claim.refuse_if_cancelled()
                 batch = self._curriculum.select(epoch, read) if self._curriculum else read
                 own = batch.targets
                 # The leader's clock decides, so that all agree.
@@ -315,7 +318,7 @@ class Trainer:
 
     def _finite(self, which: str, value: float) -> None:
         if not math.isfinite(value):
-            raise RunError(
+            raise DivergedError(
                 f"the {which} loss of run {self._run.run_id} became {value} at step "
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )

@@ -15,7 +15,7 @@ from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric, Run
-from lvmdb.errors import RunError, SequenceError
+from lvmdb.errors import RunCancelledError, RunError, SequenceError
 from lvmdb.models import registry
 from lvmdb.models.architecture import Architecture
 from lvmdb.models.base import LatentModel
@@ -176,7 +176,9 @@ def _admit(db: Database, run_id: int) -> _Admitted | None:
     if run.status == "succeeded":
         return None
     if run.status == "cancelled":
-        raise RunError(f"run {run_id} was cancelled: 'lvmdb runs retry {run_id}' plans it again")
+        raise RunCancelledError(
+            f"run {run_id} was cancelled: 'lvmdb runs retry {run_id}' plans it again"
+        )
     with db.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)
     return _Admitted(run, sequences, check_data(db, run, sequences), claims.worker_name())

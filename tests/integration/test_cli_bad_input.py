@@ -263,6 +263,7 @@ def test_files(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (["runs", "diff", "1", "99"], "unknown run '99'"),
         (["runs", "reproduce", "99"], "unknown run '99'"),
         (["runs", "cancel", "99"], "unknown run '99'"),
+        (["runs", "enqueue", "99"], "unknown run '99'"),
         (["runs", "retry", "99"], "unknown run '99'"),
         (["runs", "delete", "99", "--yes"], "unknown run '99'"),
         (["runs", "fork", "99"], "unknown run '99'"),
@@ -366,6 +367,8 @@ def test_usage(refused: Callable[..., str], arguments: list[str], said: str) -> 
         (["runs", "retry", str(PLANNED)], "only a failed or cancelled one is retried"),
         (["runs", "promote", str(PLANNED)], "is planned: only one that has succeeded is promoted"),
         (["runs", "fork", str(SUCCEEDED)], f"run {SUCCEEDED} is a baseline: only the run of a"),
+        (["runs", "enqueue", str(SUCCEEDED)], "has succeeded: there is nothing to queue"),
+        (["runs", "enqueue", str(PLANNED), str(CANCELLED)], f"run {CANCELLED} was cancelled"),
         (["runs", "reproduce", str(PLANNED)], f"run {PLANNED} is planned: 'lvmdb train"),
         (["search", "x"], "has no vector index: run 'lvmdb index build --dataset wiki'"),
         (["search", "x", "--exact"], "run 'lvmdb encoders verify test-encoder' first"),
@@ -384,12 +387,12 @@ def test_states(refused: Callable[..., str], arguments: list[str], said: str) ->
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train --run-id", "evaluate --run-id", "worker --threads"])
 def test_a_device_that_is_not_there(refused: Callable[..., str], command: str, device: str) -> None:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if there[device]:
         pytest.skip(f"this machine has {device}")
-    refused([command, "--run-id", str(PLANNED), "--device", device], f"--device {device}: ")
+    refused([*command.split(), str(PLANNED), "--device", device], f"--device {device}: ")
 
 
 def test_a_run_that_is_running_elsewhere(house: House, refused: Callable[..., str]) -> None:

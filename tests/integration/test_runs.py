@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.db import aliases, checkpoints, claims, runs
@@ -16,7 +17,13 @@ from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.claims import Claim
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Metric
-from lvmdb.errors import RunError, SequenceError, UnknownNameError, UsageError
+from lvmdb.errors import (
+    RunCancelledError,
+    RunError,
+    SequenceError,
+    UnknownNameError,
+    UsageError,
+)
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.plan import plan
 
@@ -140,9 +147,8 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
     runs.retry(db, run_id)
     started(db, run_id)
     assert state() == ("running", None, False, False)
-    for wrong in (runs.cancel, runs.retry):
-        with pytest.raises(RunError, match="is running"):
-            wrong(db, run_id)
+    with pytest.raises(RunError, match="is running: only a failed or cancelled one"):
+        runs.retry(db, run_id)
     with pytest.raises(ValueError, match="broken"), claims.failure_recorded(db, run_id):
         raise ValueError("it is broken")
     assert state() == ("failed", "it is broken", True, True)
@@ -155,6 +161,61 @@ def test_states_of_a_run(db: Database, run_id: int, sql: Sql) -> None:
     for wrong in (runs.cancel, runs.retry):
         with pytest.raises(RunError, match="is succeeded"):
             wrong(db, run_id)
+
+
+def test_nothing_is_written_of_a_run_that_was_cancelled(
+    db: Database, run_id: int, sql: Sql
+) -> None:
+    """Whenever that was: the process that has it is told when it writes, and by its heartbeat."""
+    metrics = [Metric("loss", "val", 1, 1, 0.5)]
+    with claims.claim(db, run_id) as claimed:
+        start(claimed)
+        claimed.refuse_if_cancelled()
+        runs.cancel(db, run_id)
+        with pytest.raises(RunCancelledError, match=f"'lvmdb runs retry {run_id}' plans it again"):
+            claimed.write(lambda connection: runs.write_metrics(connection, run_id, metrics))
+        with pytest.raises(RunCancelledError):
+            runs.finish(claimed, parameter_count=3)
+        with pytest.raises(RunCancelledError):
+            claimed.refuse_if_cancelled()
+    assert sql("SELECT status, error FROM experiment_run") == [("cancelled", None)]
+    with claims.claim(db, run_id) as claimed:
+        with pytest.raises(RunCancelledError):
+            start(claimed)
+        with pytest.raises(RunCancelledError):
+            claimed.keep()
+    with pytest.raises(ValueError, match="x"), claims.failure_recorded(db, run_id):
+        raise ValueError("x")
+    assert sql("SELECT status, error FROM experiment_run") == [("cancelled", None)]
+    assert sql("SELECT count(*) FROM run_metric") == [(0,)]
+
+
+def test_who_cancels_waits_for_what_is_being_written(db: Database, run_id: int, sql: Sql) -> None:
+    """A cancelled run has no row that was written after it was."""
+    cancelling = threading.Thread(target=runs.cancel, args=(db, run_id))
+
+    def write(connection: Connection) -> None:
+        cancelling.start()
+        cancelling.join(0.2)
+        assert cancelling.is_alive()
+        runs.write_metrics(connection, run_id, [Metric("loss", "val", 1, 1, 0.5)])
+
+    with claims.claim(db, run_id) as claimed:
+        start(claimed)
+        claimed.write(write)
+    cancelling.join()
+    assert sql("SELECT status FROM experiment_run") == [("cancelled",)]
+    assert sql("SELECT count(*) FROM run_metric") == [(1,)]
+
+
+def test_a_process_that_is_watched_records_no_failure(db: Database, run_id: int, sql: Sql) -> None:
+    with (
+        claims.failures_left_to_others(),
+        pytest.raises(ValueError, match="x"),
+        claims.failure_recorded(db, run_id),
+    ):
+        raise ValueError("x")
+    assert sql("SELECT status FROM experiment_run") == [("planned",)]
 
 
 def test_a_run_that_goes_on_keeps_its_beginning(db: Database, run_id: int, sql: Sql) -> None:
@@ -380,6 +441,7 @@ def test_a_run_that_another_had_meanwhile_is_written_no_more(
 ) -> None:
     """Its checkpoints are the other's by now; nor is a failure written over the other's state."""
     change = f"UPDATE experiment_run SET {ending}" if ending else "DELETE FROM experiment_run"
+    lost = r"no longer this process's: .*goes on from the last"
 
     def lose(claimed: Claim) -> None:
         start(claimed)
@@ -389,7 +451,7 @@ def test_a_run_that_another_had_meanwhile_is_written_no_more(
 
     with (
         claims.claim(db, run_id) as claimed,
-        pytest.raises(RunError, match=r"no longer this process's: .*goes on from the last"),
+        pytest.raises(RunError, match="was cancelled" if "cancelled" in change else lost),
         claims.failure_recorded(db, run_id, worker=claims.worker_name()),
     ):
         lose(claimed)

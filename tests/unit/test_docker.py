@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from lvmdb.scheduling import tries
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -85,10 +87,19 @@ def test_lvmdb_waits_for_the_database_and_migrates(compose: dict[str, Any], name
 
 def test_the_gpu_is_asked_for_in_its_profile_alone(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert [n for n, s in services.items() if s.get("profiles")] == ["lvmdb-gpu"]
+    assert [n for n, s in services.items() if "gpu" in s.get("profiles", [])] == ["lvmdb-gpu"]
     assert [n for n, s in services.items() if s.get("deploy")] == ["lvmdb-gpu"]
     (device,) = services["lvmdb-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+
+
+def test_a_worker_may_end_in_peace(compose: dict[str, Any]) -> None:
+    worker, lvmdb = compose["services"]["worker"], compose["services"]["lvmdb"]
+    assert (worker["command"], worker["profiles"]) == (["worker"], ["worker"])
+    assert worker["image"] == lvmdb["image"]
+    assert worker["init"], "its processes would be left behind"
+    # It waits for them so long before it kills them.
+    assert int(worker["stop_grace_period"].removesuffix("m")) * 60 > tries.GRACE
 
 
 def test_the_image_does_not_run_as_root(dockerfile: str) -> None:

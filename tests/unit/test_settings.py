@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from psycopg import conninfo
 
 from lvmdb.errors import SettingsError
-from lvmdb.settings import SECRETS, Settings, redact, thread_counts
+from lvmdb.settings import (
+    SECRETS,
+    Settings,
+    child_environment,
+    redact,
+    thread_counts,
+    visible_gpus,
+)
 
 
 def test_every_variable_is_optional() -> None:
@@ -128,3 +135,23 @@ def test_thread_settings_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch)
     assert thread_counts() == {}
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert thread_counts() == {"OMP_NUM_THREADS": "3"}
+
+
+def test_a_process_is_given_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    told = child_environment({"OMP_NUM_THREADS": "2"})
+    assert (told["OMP_NUM_THREADS"], told["PGPASSWORD"]) == ("2", "secret")
+    assert os.environ["OMP_NUM_THREADS"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [("", []), ("0", ["0"]), (" 2,GPU-89 ,", ["2", "GPU-89"])]
+)
+def test_gpus_that_this_process_may_see(
+    monkeypatch: pytest.MonkeyPatch, value: str, found: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert visible_gpus() == found
