@@ -156,10 +156,17 @@ def _stand_in(batch: SequenceBatch) -> SequenceBatch:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, step sizes, lag weights and other vectors do not."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    """Matrices decay; biases, norms, step sizes, lag weights and other vectors do not.
+
+    A vector may lie in several dimensions: `(1, 1, width)`, as some published weights do.
+    """
+    matrices = [p for p in model.parameters() if _is_matrix(p)]
+    vectors = [p for p in model.parameters() if not _is_matrix(p)]
     return [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return sum(size > 1 for size in parameter.shape) > 1

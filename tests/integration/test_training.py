@@ -28,6 +28,7 @@ from lvmdb.errors import (
     UsageError,
 )
 from lvmdb.models import registry
+from lvmdb.models.rwkv import TimeMixing
 from lvmdb.sequences import sets
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
@@ -584,3 +585,9 @@ def test_only_matrices_decay() -> None:
         assert any(found.endswith(name) for found in names), name
     assert all(p.ndim >= 2 for p in decaying["params"])
     assert all(p.ndim < 2 for p in free["params"])
+
+
+def test_a_vector_that_lies_in_three_dimensions_does_not_decay() -> None:
+    decaying, free = parameter_groups(TimeMixing(8), 0.25)
+    assert sorted(tuple(p.shape) for p in free["params"]) == [(1, 1, 8)] * 3 + [(8,)] * 2
+    assert [tuple(p.shape) for p in decaying["params"]] == [(8, 8)] * 4
