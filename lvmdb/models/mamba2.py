@@ -127,6 +127,19 @@ class Mamba2Mixer(nn.Module):
         return y.flatten(2)
 
 
+def mamba2_mixer(config: Mamba2Config) -> Mamba2Mixer:
+    """A fresh mixer of those options."""
+    return Mamba2Mixer(
+        config.d_model,
+        config.d_state,
+        config.d_conv,
+        config.expand,
+        config.headdim,
+        config.chunk_size,
+        config.kernel,
+    )
+
+
 class Mamba2(Backbone):
     """The residual backbone with Mamba-2 mixers.
 
@@ -134,18 +147,7 @@ class Mamba2(Backbone):
     """
 
     def __init__(self, config: Mamba2Config) -> None:
-        mixers = [
-            Mamba2Mixer(
-                config.d_model,
-                config.d_state,
-                config.d_conv,
-                config.expand,
-                config.headdim,
-                config.chunk_size,
-                config.kernel,
-            )
-            for _ in range(config.layers)
-        ]
+        mixers = [mamba2_mixer(config) for _ in range(config.layers)]
         super().__init__(
             config.input_dim, config.output_dim, config.d_model, mixers, config.dropout
         )
