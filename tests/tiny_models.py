@@ -12,6 +12,12 @@ TINY: dict[str, dict[str, object]] = {
     "lstm": {"hidden": 8, "layers": 2},
     "gru": {"hidden": 8, "layers": 2, "stack_residual": True},
     "mamba2": {"d_model": 16, "layers": 2, "d_state": 4, "headdim": 8, "chunk_size": 3},
+    "rwkv": {"d_model": 12, "layers": 2, "expand": 2},
+    "retnet": {"d_model": 16, "layers": 2, "heads": 2, "chunk_size": 3},
+    "hybrid": {
+        **{"d_model": 16, "layers": 3, "d_state": 4, "headdim": 8, "chunk_size": 3},
+        **{"attention_every": 3, "heads": 2},
+    },
     "gpt2": {"d_model": 16, "layers": 2, "heads": 4},
     "linformer": {"d_model": 16, "layers": 2, "heads": 4, "rank": 7},
     "performer": {"d_model": 16, "layers": 2, "heads": 4, "features": 6, "chunk_size": 3},

@@ -13,11 +13,14 @@ from lvmdb.models.baselines import config as baselines
 from lvmdb.models.config import ModelConfig
 from lvmdb.models.configs.gpt2 import GPT2Config
 from lvmdb.models.configs.gru import GRUConfig
+from lvmdb.models.configs.hybrid import HybridConfig
 from lvmdb.models.configs.lcm import LCMConfig
 from lvmdb.models.configs.linformer import LinformerConfig
 from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.configs.performer import PerformerConfig
+from lvmdb.models.configs.retnet import RetNetConfig
+from lvmdb.models.configs.rwkv import RWKVConfig
 
 if TYPE_CHECKING:
     from lvmdb.models.architecture import Built
@@ -94,9 +97,54 @@ _ALL = (
         config=Mamba2Config,
         factory="lvmdb.models.mamba2:Mamba2",
         presets={
-            "toy": {"d_model": 256, "layers": 2, "d_state": 64},
-            "small": {"d_model": 512, "layers": 6, "d_state": 64},
+            "toy": {"d_model": 192, "layers": 3, "d_state": 32},
+            "small": {"d_model": 384, "layers": 5, "d_state": 64},
             "full": {"d_model": 768, "layers": 34, "d_state": 128},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="rwkv",
+        summary="RWKV-4 blocks: time-mixing by a decaying weighted mean, channel-mixing",
+        reference="Peng et al. 2023, arXiv 2305.13048",
+        config=RWKVConfig,
+        factory="lvmdb.models.rwkv:RWKV",
+        presets={
+            "toy": {"d_model": 144, "layers": 3},
+            "small": {"d_model": 256, "layers": 5},
+            "full": {"d_model": 768, "layers": 22},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="retnet",
+        summary="gated multi-scale retention and feed-forward parts in the same backbone",
+        reference="Sun et al. 2023, arXiv 2307.08621",
+        config=RetNetConfig,
+        factory="lvmdb.models.retnet:RetNet",
+        presets={
+            "toy": {"d_model": 128, "layers": 4, "heads": 4},
+            "small": {"d_model": 256, "layers": 6, "heads": 4},
+            "full": {"d_model": 768, "layers": 12, "heads": 4},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="hybrid",
+        summary="Mamba-2 blocks with an attention block in every few",
+        reference="Lieber et al. 2024, arXiv 2403.19887",
+        config=HybridConfig,
+        factory="lvmdb.models.hybrid:Hybrid",
+        presets={
+            "toy": {"d_model": 128, "layers": 6, "attention_every": 4, "heads": 2},
+            "small": {"d_model": 256, "layers": 8, "attention_every": 4, "heads": 4},
+            "full": {
+                "d_model": 768,
+                "layers": 32,
+                "attention_every": 8,
+                "heads": 12,
+                "d_state": 128,
+            },
         },
         objectives=("last", "every"),
     ),

@@ -18,6 +18,7 @@ from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.mamba2 import Mamba2
 from lvmdb.models.mamba2_kernels import resolve_kernel
+from lvmdb.training.catalogue import parameters
 
 
 def build(name: str, **options: object) -> LatentModel:
@@ -74,8 +75,16 @@ def test_sizes() -> None:
     assert size("lstm") == 4_990_208
     # DistilGPT-2 without its token embedding, and two projections between 768 and 768.
     assert size("gpt2") == 81_912_576 - 50_257 * 768 + 2 * (768 * 768 + 768)
-    assert size("mamba2", "toy") < 2_000_000
     assert 125_000_000 < size("mamba2", "full") < 135_000_000
+    assert 165_000_000 < size("rwkv", "full") < 175_000_000
+
+
+@pytest.mark.parametrize("name", registry.names(trained=True))
+def test_architectures_are_compared_at_equal_size(name: str) -> None:
+    """With the residual, as they are by default."""
+    architecture = registry.get(name)
+    assert 950_000 <= parameters(architecture, "toy") <= 1_050_000
+    assert 4_500_000 <= parameters(architecture, "small") <= 5_500_000
 
 
 @pytest.mark.parametrize("residual", [True, False])
