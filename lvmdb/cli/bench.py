@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvmdb.cli.app import App, Group, OutputFile, format_option, pass_app, show
+from lvmdb.cli.app import App, Group, format_option, pass_app
+from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
 from lvmdb.cli.train import device_option
-
-if TYPE_CHECKING:
-    from lvmdb.db.benchmarks import Measured
-
-
-def _counts(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
-    """Numbers of 1 or more with commas between them, each once."""
-    parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise click.BadParameter(f"'{value}' is not a list of numbers of 1 or more, as in 1,2,4.")
-    return tuple(dict.fromkeys(map(int, parts)))
-
-
-sequences_option = click.option(
-    "--sequences", "name", required=True, metavar="S", help="A frozen sequence set."
-)
-
-picture_option = click.option(
-    "--picture",
-    type=OutputFile(),
-    help="Where the picture goes; by default to LVMDB_HOME/pictures.",
-)
 
 
 @click.group(cls=Group)
@@ -58,7 +35,7 @@ def bench() -> None:
     "--readers",
     default="1,2,4",
     show_default=True,
-    callback=_counts,
+    callback=counts,
     metavar="N,...",
     help="Connections that lvmdb reads with: a contender each.",
 )
@@ -103,7 +80,7 @@ def stream(
         warn=lambda line: click.echo(line, err=True),
     )
     parameters = {"split": "train", "repetitions": repetitions}
-    _finish(app, "stream", name, measured, parameters, output_format, picture)
+    finish(app, "stream", name, measured, parameters, output_format, picture)
 
 
 @bench.command()
@@ -177,48 +154,84 @@ def train(
         progress=app.progress,
     )
     parameters = {"split": "train", "batches": batches, "repetitions": repetitions}
-    _finish(app, "train", name, measured, parameters, output_format, picture)
+    finish(app, "train", name, measured, parameters, output_format, picture)
 
 
-def _finish(
+@bench.command()
+@click.option(
+    "--architectures",
+    metavar="A,...",
+    help="Whose parts are timed. [default: all that are trained]",
+)
+@click.option(
+    "--shapes",
+    default="64x5,32x64,8x256,4x1024",
+    show_default=True,
+    callback=shapes_of,
+    metavar="BxT,...",
+    help="Sequences of a batch, and positions of each.",
+)
+@click.option(
+    "--d-model",
+    default=512,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Width of the stream.",
+)
+@click.option(
+    "--steps",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Forward and backward, so often in a pass.",
+)
+@click.option(
+    "--repetitions",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Measured passes.",
+)
+@device_option
+@picture_option
+@format_option
+@pass_app
+def blocks(
     app: App,
-    benchmark: str,
-    subject: str,
-    measured: Sequence[Measured],
-    parameters: Mapping[str, Any],
-    output_format: str,
+    architectures: str | None,
+    shapes: tuple[tuple[int, int], ...],
+    d_model: int,
+    steps: int,
+    repetitions: int,
+    device: str,
     picture: Path | None,
+    output_format: str,
 ) -> None:
-    """Store what was measured, print it, draw it.
+    """Positions a second of one part that mixes along time, forward and backward.
 
-    Raises:
-        RunError: there is nothing.
-        MissingDependencyError: a picture was asked for, and matplotlib is not installed.
+    Beside it, where there is one, the same part of transformers with the same weights (pip install
+    'lvmdb[encoders]'). A shape of 64x5 is 64 sequences of 5 positions. The part of hybrid is its
+    attention. Threads are those of OMP_NUM_THREADS.
+
+    
+    Example:
+      lvmdb bench blocks
+      lvmdb bench blocks --architectures mamba2,rwkv --shapes 64x5,8x256
     """
-    from lvmdb.db.benchmarks import write
-    from lvmdb.errors import MissingDependencyError, RunError
-    from lvmdb.reports.benchmarks import bars, side_by_side
-    from lvmdb.reports.files import replace
-    from lvmdb.training.environment import describe
+    from lvmdb.training.bench_blocks import bench_blocks
 
-    if not measured:
-        raise RunError("nothing was measured: no contender could take part")
-    rows = write(
-        app.database, benchmark, subject, measured, parameters=parameters, environment=describe()
+    measured = bench_blocks(
+        [name.strip() for name in architectures.split(",")] if architectures else None,
+        shapes,
+        d_model=d_model,
+        steps=steps,
+        repetitions=repetitions,
+        device=device,
+        progress=app.progress,
+        warn=lambda line: click.echo(line, err=True),
     )
-    shown = side_by_side(rows) if output_format == "table" else rows
-    show(list(shown[0]), shown, output_format)
-    peers = dict.fromkeys(str(row["peer"]) for row in rows if row["ratio"] is not None)
-    if peers:
-        app.progress.say(f"ratios are to: {'; '.join(peers)}")
-    path = picture or app.settings.home / "pictures" / f"bench_{benchmark}.png"
-    try:
-        drawn = bars(rows, f"lvmdb bench {benchmark}: {subject}")
-    except MissingDependencyError as error:
-        if picture:
-            raise
-        click.echo(f"no picture: {error}", err=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, drawn)
-    app.progress.say(f"picture: {path}")
+    parameters = {"d_model": d_model, "steps": steps, "repetitions": repetitions}
+    finish(app, "blocks", f"d_model {d_model}", measured, parameters, output_format, picture)

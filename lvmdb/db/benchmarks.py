@@ -16,6 +16,10 @@ from lvmdb.db.schema.retrieval import benchmark
 PEAK = "peak MB"
 """Unit of a process's peak memory above what it held before, in 10^6 bytes."""
 
+POSITIONS = "positions/s"
+"""Unit of how many positions of sequences a part of a model is trained on. What is measured has the
+parameters `shape`, as in `64x5`, and `positions`, how many that is."""
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from lvmdb.db.benchmarks import PEAK
+from lvmdb.db.benchmarks import PEAK, POSITIONS
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import RunError
 from lvmdb.reports.plots import GREY, WIDTH, finite, fit, new_figure, number, plain_axes, png
@@ -14,11 +14,12 @@ from lvmdb.reports.render import Rows
 MEGABYTES = DIMENSION * 4 / 1e6
 """Of one vector of float32."""
 
-_SPEEDS = ("vectors/s", "windows/s")
+_SPEEDS = ("vectors/s", "windows/s", POSITIONS)
 _KINDS = {
     "lvmdb": ("#0072B2", "lvmdb"),
     "client": ("#9a9a9a", "other clients"),
     "memory": ("#E0B15A", "memory, not a database"),
+    "library": ("#9a9a9a", "other libraries"),
 }
 _OTHER = "#9a9a9a"
 
@@ -35,19 +36,22 @@ _LOGARITHMIC = 20
 def side_by_side(rows: Rows) -> list[dict[str, object]]:
     """One row a contender, for a table: speeds, MB/s of float32, peak memory, ratio to its peer.
 
-    Columns that hold nothing are left out.
+    Of positions a second also the milliseconds that all positions of the shape take. Columns that
+    hold nothing are left out.
 
     Args:
         rows: of `db.benchmarks.write`.
     """
     found: dict[object, dict[str, object]] = {}
     for row in rows:
-        empty = dict.fromkeys(("vectors/s", "MB/s", "windows/s", PEAK, "ratio"))
+        empty = dict.fromkeys(("vectors/s", "MB/s", "windows/s", POSITIONS, "ms", PEAK, "ratio"))
         shown = found.setdefault(row["contender"], {"contender": row["contender"], **empty})
         value = number(row["value"])
         shown[str(row["unit"])] = round(value, 1) if row["unit"] == PEAK else round(value)
         if row["unit"] == "vectors/s":
             shown["MB/s"] = round(value * MEGABYTES, 1)
+        if row["unit"] == POSITIONS:
+            shown["ms"] = round(1000 * number(_parameters(row)["positions"]) / value, 1)
         if row["ratio"] is not None:
             # As text: a column of numbers has no more decimals than its largest needs.
             shown["ratio"] = f"{number(row['ratio']):8.3f}"
@@ -55,8 +59,18 @@ def side_by_side(rows: Rows) -> list[dict[str, object]]:
     return [{k: v for k, v in shown.items() if k in used} for shown in found.values()]
 
 
+def peers(rows: Rows) -> list[str]:
+    """Whom ratios are to, each once, whatever the shape.
+
+    Args:
+        rows: of `db.benchmarks.write`.
+    """
+    found = [_without_shape(row, "peer") for row in rows if row["ratio"] is not None]
+    return list(dict.fromkeys(found))
+
+
 def bars(rows: Rows, title: str) -> bytes:
-    """Draw speeds as horizontal bars, a panel for each unit, the fastest on top, as a PNG.
+    """Draw speeds as horizontal bars, a panel for each unit and shape, the fastest on top, as PNG.
 
     A thin line goes from the slowest to the fastest repetition; the ratio is to the contender's
     peer. The axis is logarithmic where the values span much.
@@ -71,16 +85,18 @@ def bars(rows: Rows, title: str) -> bytes:
     """
     panels = []
     for unit in _SPEEDS:
-        drawn = [row for row in rows if row["unit"] == unit and finite(number(row["value"]))]
-        if drawn:
-            panels.append((unit, sorted(drawn, key=lambda row: number(row["value"]))))
+        of_unit = [row for row in rows if row["unit"] == unit and finite(number(row["value"]))]
+        for shape in dict.fromkeys(map(_shape, of_unit)):
+            drawn = [row for row in of_unit if _shape(row) == shape]
+            label = f"{unit} at {shape}" if shape else unit
+            panels.append((label, sorted(drawn, key=lambda row: number(row["value"]))))
     if not panels:
         raise RunError("no speed was measured: there is nothing to draw")
     inside = sum(_BAR * (len(drawn) + 1) for _, drawn in panels)
     height = _ABOVE + inside + _BETWEEN * (len(panels) - 1) + _BELOW
     figure = new_figure(WIDTH, height)
     top = height - _ABOVE
-    for unit, drawn in panels:
+    for label, drawn in panels:
         tall = _BAR * (len(drawn) + 1)
         axes = figure.add_axes(
             (
@@ -90,7 +106,7 @@ def bars(rows: Rows, title: str) -> bytes:
                 tall / height,
             )
         )
-        _panel(axes, unit, drawn)
+        _panel(axes, label, drawn)
         top -= tall + _BETWEEN
     head = figure.text(18 / WIDTH, 1 - 28 / height, title, fontsize=15, fontweight="bold")
     head.set(va="center", parse_math=False)
@@ -99,8 +115,8 @@ def bars(rows: Rows, title: str) -> bytes:
     return png(figure)
 
 
-def _panel(axes: Any, unit: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Bars of one unit, the last one on top."""
+def _panel(axes: Any, label: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Bars of one unit and shape, the last one on top."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     values = [number(row["value"]) for row in rows]
@@ -117,13 +133,13 @@ def _panel(axes: Any, unit: str, rows: Sequence[Mapping[str, object]]) -> None:
     plain_axes(axes)
     axes.grid(axis="y", visible=False)
     axes.tick_params(which="both", labelsize=11, length=0)
-    axes.set_yticks(places, [str(row["contender"]) for row in rows])
+    axes.set_yticks(places, [_without_shape(row, "contender") for row in rows])
     for name in axes.get_yticklabels():
         name.set_parse_math(False)
     fit(axes.get_yticklabels(), _NAMES - 20)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(unit + (", logarithmic" if logarithmic else ""), fontsize=11, labelpad=2)
+    axes.set_xlabel(label + (", logarithmic" if logarithmic else ""), fontsize=11, labelpad=2)
     for place, row in zip(places, rows, strict=True):
         times = number(row["ratio"])
         ratio = f"{times:,.{2 if times < 100 else 0}f}{_TIMES}" if finite(times) else ""
@@ -163,16 +179,29 @@ def _key(figure: Any, height: int, rows: Sequence[Mapping[str, object]]) -> None
         fontsize=11,
         columnspacing=1.6,
     )
-    peers = dict.fromkeys(str(row["peer"]) for row in rows if row["ratio"] is not None)
-    if peers:
-        text = f"{_TIMES} of: {'; '.join(peers)}"
+    if compared := peers(rows):
+        text = f"{_TIMES} of: {'; '.join(compared)}"
         note = figure.text(18 / WIDTH, 14 / height, text, fontsize=10, color=GREY)
         note.set_parse_math(False)
         fit([note], WIDTH - 36)
 
 
+def _parameters(row: Mapping[str, object]) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", row["parameters"])
+
+
+def _shape(row: Mapping[str, object]) -> str:
+    """Of what was read, where a benchmark has several; otherwise nothing."""
+    return str(_parameters(row).get("shape", ""))
+
+
+def _without_shape(row: Mapping[str, object], key: str) -> str:
+    """A name as it stands where the shape is said for all."""
+    return str(row[key]).removesuffix(f", {_shape(row)}")
+
+
 def _kind(row: Mapping[str, object]) -> str:
-    return str(cast("Mapping[str, object]", row["parameters"]).get("kind"))
+    return str(_parameters(row).get("kind"))
 
 
 def _colour(row: Mapping[str, object]) -> str:

@@ -263,6 +263,32 @@ def test_the_command_prints_stores_and_draws(
         assert done.exit_code != 0, wrong
 
 
+def test_the_command_of_blocks_prints_stores_and_draws(
+    db: Database, sql: Sql, tmp_path: Path
+) -> None:
+    picture = tmp_path / "blocks.png"
+    command = ["bench", "blocks", "--architectures", "retnet, lstm", "--shapes", "2x3,1x9,2x3"]
+    command += ["--d-model", "16", "--steps", "2", "--repetitions", "1", "--dsn", db.dsn]
+    done = CliRunner().invoke(cli, [*command, "--picture", str(picture), "--format", "json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    names = ["retnet, 2x3", "lstm, 2x3", "retnet, 1x9", "lstm, 1x9"]
+    assert [row["contender"] for row in rows] == names
+    assert sql("SELECT name, subject, unit, count(*) FROM benchmark GROUP BY 1, 2, 3") == [
+        ("blocks", "d_model 16", "positions/s", 4)
+    ]
+    (parameters,) = sql("SELECT parameters FROM benchmark WHERE contender = 'retnet, 1x9'")[0]
+    assert parameters["model"]["d_model"] == 16
+    assert (parameters["shape"], parameters["steps"], parameters["repetitions"]) == ("1x9", 2, 1)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for shapes in ("2x", "0x3", "2x3x4", "2*3", ""):
+        done = CliRunner().invoke(cli, ["bench", "blocks", "--shapes", shapes])
+        assert done.exit_code == 2, shapes
+        assert "is not a list of shapes, as in 64x5,32x64" in done.output
+    done = CliRunner().invoke(cli, ["bench", "blocks", "--architectures", "ridge", "--dsn", db.dsn])
+    assert done.exit_code != 0
+
+
 def test_training_from_sql_stands_beside_training_from_memory(
     db: Database, corpus: Corpus, sequence_set: MakeSet, sql: Sql
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lvmdb.db.benchmarks import PEAK
+from lvmdb.db.benchmarks import PEAK, POSITIONS
 from lvmdb.errors import MissingDependencyError, RunError
 from lvmdb.reports import benchmarks
 from lvmdb.reports.benchmarks import bars, side_by_side
@@ -69,6 +69,39 @@ def test_there_is_a_panel_for_each_unit_with_the_fastest_on_top(drawn: list[Any]
         "other clients",
         "slowest to fastest pass",
     ]
+
+
+def blocks() -> list[dict[str, object]]:
+    """Two parts and two shapes, as they are told."""
+    return [
+        row(f"{name}, {shape}", POSITIONS, value, ratio=ratio, peer=peer, parameters=given)
+        for shape, positions, speeds in (("64x5", 320, (3200.0, 800.0)), ("4x9", 36, (720.0, 9.0)))
+        for name, kind, value, ratio in zip(
+            ("mamba2", "peer"), ("lvmdb", "library"), speeds, (4.0, 1.0), strict=True
+        )
+        for given in [{"kind": kind, "shape": shape, "positions": positions}]
+        for peer in [f"peer, {shape}"]
+    ]
+
+
+def test_positions_are_also_told_as_milliseconds() -> None:
+    assert side_by_side(blocks())[:2] == [
+        {"contender": "mamba2, 64x5", POSITIONS: 3200, "ms": 100.0, "ratio": "   4.000"},
+        {"contender": "peer, 64x5", POSITIONS: 800, "ms": 400.0, "ratio": "   1.000"},
+    ]
+
+
+def test_there_is_a_panel_for_each_shape(drawn: list[Any]) -> None:
+    bars(blocks(), "t")
+    panels = drawn[0].axes
+    assert [axes.get_xlabel() for axes in panels] == [
+        "positions/s at 64x5",
+        "positions/s at 4x9, logarithmic",
+    ]
+    for axes in panels:
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["peer", "mamba2"]
+    assert drawn[0].texts[-1].get_text() == f"{X} of: peer"
+    assert "other libraries" in [t.get_text() for t in drawn[0].legends[0].get_texts()]
 
 
 def test_values_that_span_much_have_a_logarithmic_axis(drawn: list[Any]) -> None:
