@@ -9,6 +9,8 @@ filters h are in `hyena_filter`. A feed-forward part follows each operator.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -94,7 +96,12 @@ class Hyena(Backbone):
                 config.filter_width,
                 config.filter_bands,
             )
-            mixers += [operator, FeedForward(config.d_model)]
+            feed_forward = FeedForward(config.d_model)
+            # As in GPT-2: the residual stream's variance does not grow with depth.
+            with torch.no_grad():
+                for last in (operator.out_proj, feed_forward.c_proj):
+                    last.weight /= math.sqrt(2 * config.layers)
+            mixers += [operator, feed_forward]
         super().__init__(
             config.input_dim, config.output_dim, config.d_model, mixers, config.dropout
         )
