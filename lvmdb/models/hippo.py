@@ -64,7 +64,7 @@ def legs(state: int) -> Legs:
     omega, vectors = omega[state // 2 :], vectors[:, state // 2 :]
     inputs = vectors.conj().T @ b
     phase = inputs.conj() / np.abs(inputs)
-    return Legs(-0.5 + 1j * omega, phase * (vectors.conj().T @ p), phase * inputs)
+    return Legs(-0.5 + 1j * omega, phase * (vectors.conj().T @ p), np.abs(inputs) + 0j)
 
 
 def diagonal(kind: str, state: int) -> Complex:
@@ -80,4 +80,4 @@ def diagonal(kind: str, state: int) -> Complex:
     if kind == "legs":
         return legs(state).eigenvalues
     frequencies = np.pi * n if kind == "lin" else state / np.pi * (state / (2 * n + 1) - 1)
-    return -0.5 + 1j * frequencies
+    return np.asarray(-0.5 + 1j * frequencies, dtype=np.complex128)

@@ -69,7 +69,7 @@ class HyenaMixer(nn.Module):
         if mask is not None:
             projected = projected * mask.unsqueeze(-1)
         projected = causal_conv(projected, self.short_conv.weight, self.short_conv.bias)
-        *gates, z = projected.split(self.d_model, -1)
+        *gates, z = torch.split(projected, self.d_model, -1)
         if mask is not None:
             # Both biases make padding look like an input; where z is blank, it stays so.
             z = z * mask.unsqueeze(-1)

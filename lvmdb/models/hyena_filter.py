@@ -53,7 +53,8 @@ class HyenaFilter(nn.Module):
         layers: list[nn.Module] = []
         for given in (1 + 2 * bands, *[width] * (HIDDEN - 1)):
             layers += [nn.Linear(given, width), Sine(width)]
-        self.network = nn.Sequential(*layers, nn.Linear(width, order * channels, bias=False))
+        last = nn.Linear(width, order * channels, bias=False)
+        self.network = nn.Sequential(*layers, last)
         # What each position adds to itself: part of the filter's first number.
         self.bias = nn.Parameter(torch.randn(order, channels))
         # Over its whole length, a filter starts with squares that sum to one (a sine's mean is a
@@ -62,7 +63,7 @@ class HyenaFilter(nn.Module):
         energy = self.window(torch.arange(length) / length).square().sum(-1)  # (channels,)
         deviation = (energy * width / 2).rsqrt().repeat(order).unsqueeze(-1)
         with torch.no_grad():
-            self.network[-1].weight.copy_(torch.randn(order * channels, width) * deviation)
+            last.weight.copy_(torch.randn(order * channels, width) * deviation)
 
     @property
     def trained_gently(self) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def long_conv(x: Tensor, kernel: Tensor) -> Tensor:
     wide = torch.promote_types(x.dtype, kernel.dtype)
     x, kernel = x.to(wide), kernel.to(wide)
     with torch.autocast(x.device.type, enabled=False):
-        if x.shape[1] <= DIRECT:
+        # (There is no FFT of nothing.)
+        if x.shape[1] <= DIRECT or not len(x):
             return causal_conv(x, kernel.flip(-1).unsqueeze(1))
         convolved: Tensor = _ByFFT.apply(x, kernel)  # type: ignore[no-untyped-call]
         return convolved
@@ -56,7 +57,8 @@ class _ByFFT(torch.autograd.Function):
         kernel_hat = torch.fft.rfft(kernel, size)  # (channels, size / 2 + 1)
         ctx.save_for_backward(x_hat, kernel_hat)
         ctx.time, ctx.size = time, size
-        return torch.fft.irfft(x_hat * kernel_hat, size)[..., :time].transpose(1, 2)
+        y: Tensor = torch.fft.irfft(x_hat * kernel_hat, size)[..., :time]
+        return y.transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,4 +70,3 @@ class _ByFFT(torch.autograd.Function):
         both = (grad_hat * x_hat.conj()).sum(0)
         grad_kernel = torch.fft.irfft(both, ctx.size)[..., : ctx.time]
         return grad_x.transpose(1, 2), grad_kernel
-

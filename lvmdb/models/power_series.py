@@ -52,7 +52,8 @@ def impulse_response(weight: Tensor, base: Tensor, time: int) -> Tensor:
     left = torch.cat([down.real, -down.imag], -1).flatten(1, 2)
     right = torch.cat([across.real, across.imag], 1)
     found = torch.bmm(2 * left, right)  # (channels, series * rows, width)
-    return found.unflatten(1, (-1, rows)).flatten(2)[..., :time]
+    response: Tensor = found.reshape(*weight.shape[:2], rows * width)[..., :time]
+    return response
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
@@ -109,7 +110,8 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     time = left.shape[-1]
     size = fft_size(2 * time)
     both = torch.fft.rfft(left, size) * torch.fft.rfft(right, size)
-    return torch.fft.irfft(both, size)[..., :time]
+    product: Tensor = torch.fft.irfft(both, size)[..., :time]
+    return product
 
 
 def _transposed(factor: Tensor, grad: Tensor) -> Tensor:

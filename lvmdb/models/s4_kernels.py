@@ -92,17 +92,18 @@ class DPLRKernel(S4Kernel):
     """S4: A is a diagonal less a matrix of rank one, `diag(lambda) - P P*`; bilinear transform.
 
     Gu, Goel & Re 2022, arXiv 2111.00396; with P = Q, so that no learnt A grows (Goel et al. 2022,
-    arXiv 2202.09729). The kernel's generating function has the inverse of a diagonal, and Woodbury's
-    identity for the rank (appendix C.3 there):
+    arXiv 2202.09729). In the kernel's generating function only the inverse of a diagonal is left,
+    by Woodbury's identity for what is of rank one (appendix C.3 there):
 
         sum_l K_l w^l = C (1 - w A')^-1 B' = dt (g_CB - (1 + w) g_CP g_PB / (1 + (1 + w) g_PP))
-        g_UV = sum_n U_n V_n / ((1 - a_n) - w (1 + a_n))        a = dt lambda / 2; P times sqrt(dt/2)
+        g_UV = sum_n U_n V_n / ((1 - a_n) - w (1 + a_n))
 
-    (the paper's k_UV, a Cauchy sum, is (1 + w) g_UV with another scale). The paper evaluates that
-    at L roots of unity, where the kernel's end comes round to its start; to cut it off before, it
-    has `C (1 - A'^L)` for C. This is learnt for one L, and wants a power of A' for each other. Here
-    C itself is learnt, and the functions are power series in w: each g has the coefficients of a
-    diagonal state space, the first L of them give the first L of K, and nothing comes round.
+    with a = dt lambda / 2, and P times sqrt(dt / 2). (The paper's k_UV, a Cauchy sum, is
+    (1 + w) g_UV in another unit.) The paper evaluates this at L roots of unity, where the kernel's
+    end comes round to its start; to cut it off before, it has `C (1 - A'^L)` in the place of C,
+    which is learnt for one L and wants a power of A' for each other. Here C itself is learnt, and
+    the functions are power series in w: the coefficients of each g are those of a diagonal state
+    space, the first L of them give the first L of K, and nothing comes round.
 
     The real part of (1 + w) g_PP is positive in the unit disc, so that the quotient is tame.
     """

@@ -47,6 +47,5 @@ class S4Config(TrainedConfig):
             raise ModelError(f"variant dplr starts at init legs, not '{self.init}'")
         if not 0 < self.dt_min <= self.dt_max < float("inf"):
             raise ModelError(
-                "dt_min must be above 0 and at most dt_max "
-                f"({self.dt_max}), not {self.dt_min}"
+                f"dt_min must be above 0 and at most dt_max ({self.dt_max}), not {self.dt_min}"
             )
