@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import TINY
+from tiny_models import TINY, architecture_of
 
-from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training.options import TrainingOptions
@@ -15,14 +14,14 @@ from lvmdb.training.step import Stepper, parameter_groups
 
 def built(name: str) -> LatentModel:
     shape: dict[str, object] = {"input_dim": 6, "output_dim": 6, "context_len": 5}
-    architecture = registry.get(name)
+    architecture = architecture_of(name)
     model = architecture.build(architecture.configure({**TINY[name], **shape}))
     assert isinstance(model, LatentModel)
     return model
 
 
 GENTLE = {
-    "s4": ("log_dt", "log_A_real", "A_imag", "P", "B"),
+    "s4 dplr": ("log_dt", "log_A_real", "A_imag", "P", "B"),
     "hyena": ("filter.bias", "frequency", "network.0.weight", "network.6.weight"),
 }
 
@@ -43,7 +42,7 @@ def test_they_are_a_group_of_their_own(name: str) -> None:
 
 
 def test_their_rate_is_at_most_a_thousandth() -> None:
-    stepper = Stepper(built("s4"), "mse", TrainingOptions(lr=0.5))
+    stepper = Stepper(built("s4 dplr"), "mse", TrainingOptions(lr=0.5))
     batch = SequenceBatch(
         context=torch.randn(2, 5, 6),
         mask=torch.ones(2, 5, dtype=torch.bool),
