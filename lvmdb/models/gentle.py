@@ -2,8 +2,8 @@
 
 What sets how a state evolves (a decay rate, a frequency, a step size) or how an implicit filter
 bends stands in an exponent or a sine, where a small step goes far and where zero, to which decay
-pulls, is no neutral value. The papers of such models train these alone so (S4: arXiv 2111.00396,
-appendix D; Hyena: arXiv 2302.10866, appendix A).
+pulls, is no neutral value. The authors of such models train these alone so (S4: arXiv 2111.00396,
+Hyena: arXiv 2302.10866).
 
 A module names its own in an attribute `trained_gently`, a tuple of parameter names.
 """

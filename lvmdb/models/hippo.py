@@ -68,7 +68,7 @@ def legs(state: int) -> Legs:
 
 
 def diagonal(kind: str, state: int) -> Complex:
-    """Initial eigenvalues of S4D, `(state / 2,)` (arXiv 2206.11893, section 4).
+    """Initial eigenvalues of S4D, `(state / 2,)` (arXiv 2206.11893).
 
     Args:
         kind: `legs`: those of HiPPO-LegS' normal part (S4D-LegS);
