@@ -14,6 +14,7 @@ from lvmdb.models.config import ModelConfig
 from lvmdb.models.configs.gpt2 import GPT2Config
 from lvmdb.models.configs.gru import GRUConfig
 from lvmdb.models.configs.hybrid import HybridConfig
+from lvmdb.models.configs.hyena import HyenaConfig
 from lvmdb.models.configs.lcm import LCMConfig
 from lvmdb.models.configs.linformer import LinformerConfig
 from lvmdb.models.configs.lstm import LSTMConfig
@@ -21,6 +22,7 @@ from lvmdb.models.configs.mamba2 import Mamba2Config
 from lvmdb.models.configs.performer import PerformerConfig
 from lvmdb.models.configs.retnet import RetNetConfig
 from lvmdb.models.configs.rwkv import RWKVConfig
+from lvmdb.models.configs.s4 import S4Config
 
 if TYPE_CHECKING:
     from lvmdb.models.architecture import Built
@@ -117,6 +119,19 @@ _ALL = (
         objectives=("last", "every"),
     ),
     Architecture(
+        name="s4",
+        summary="S4 layers (linear state spaces as long convolutions), diagonal or HiPPO's own",
+        reference="Gu et al. 2022, arXiv 2111.00396 and 2206.11893",
+        config=S4Config,
+        factory="lvmdb.models.s4:S4",
+        presets={
+            "toy": {"d_model": 256, "layers": 4, "d_state": 32},
+            "small": {"d_model": 512, "layers": 8, "d_state": 32},
+            "full": {"d_model": 1536, "layers": 20, "d_state": 64},
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
         name="retnet",
         summary="gated multi-scale retention and feed-forward parts in the same backbone",
         reference="Sun et al. 2023, arXiv 2307.08621",
@@ -145,6 +160,19 @@ _ALL = (
                 "heads": 12,
                 "d_state": 128,
             },
+        },
+        objectives=("last", "every"),
+    ),
+    Architecture(
+        name="hyena",
+        summary="Hyena operators (implicit long filters and gates) with feed-forward parts",
+        reference="Poli et al. 2023, arXiv 2302.10866",
+        config=HyenaConfig,
+        factory="lvmdb.models.hyena:Hyena",
+        presets={
+            "toy": {"d_model": 168, "layers": 2},
+            "small": {"d_model": 256, "layers": 6},
+            "full": {"d_model": 768, "layers": 12},
         },
         objectives=("last", "every"),
     ),

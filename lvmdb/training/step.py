@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lvmdb.models.base import LatentModel
+from lvmdb.models.gentle import GENTLE_RATE, gentle_parameters
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training import losses
 from lvmdb.training.distributed import ALONE, World
@@ -78,7 +79,7 @@ class Stepper:
             batch = _stand_in(batch)
         batch = batch.to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = min(rate, group.get("highest_lr", rate))
         answered: Answer = self._forward(batch)
         value = self.loss(self._among_others(answered, own))
         total = value.total
@@ -158,14 +159,19 @@ def _stand_in(batch: SequenceBatch) -> SequenceBatch:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, norms, step sizes, lag weights and other vectors do not.
 
-    A vector may lie in several dimensions: `(1, 1, width)`, as some published weights do.
+    A vector may lie in several dimensions: `(1, 1, width)`, as some published weights do. Where a
+    model has parameters that are trained gently (`models.gentle`), they are a third group.
     """
-    matrices = [p for p in model.parameters() if _is_matrix(p)]
-    vectors = [p for p in model.parameters() if not _is_matrix(p)]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+    gentle = gentle_parameters(model)
+    apart = {id(p) for p in gentle}
+    rest = [p for p in model.parameters() if id(p) not in apart]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if _is_matrix(p)], "weight_decay": weight_decay},
+        {"params": [p for p in rest if not _is_matrix(p)], "weight_decay": 0.0},
     ]
+    if gentle:
+        groups.append({"params": gentle, "weight_decay": 0.0, "highest_lr": GENTLE_RATE})
+    return groups
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -9,8 +9,10 @@ import pytest
 from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models import registry
 from lvmdb.models.baselines.config import RidgeConfig
+from lvmdb.models.configs.hyena import HyenaConfig
 from lvmdb.models.configs.lstm import LSTMConfig
 from lvmdb.models.configs.mamba2 import Mamba2Config
+from lvmdb.models.configs.s4 import S4Config
 from lvmdb.models.options import from_options, to_options
 
 
@@ -39,6 +41,32 @@ def test_mamba2_refuses_what_does_not_divide_and_unknown_kernels() -> None:
         Mamba2Config(headdim=48)
     with pytest.raises(ModelError, match="kernel must be one of auto, torch, mamba_ssm"):
         from_options(Mamba2Config, {"kernel": "cuda"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 0}, "layers must be at least 1, not 0"),
+        ({"d_state": 0}, "d_state must be at least 2, not 0"),
+        ({"d_state": 5}, r"d_state must be even \(conjugate pairs\), not 5"),
+        ({"variant": "s5"}, "variant must be one of s4d, dplr, not 's5'"),
+        ({"init": "random"}, "init must be one of legs, lin, inv, not 'random'"),
+        ({"variant": "dplr", "init": "lin"}, "variant dplr starts at init legs, not 'lin'"),
+        ({"dt_min": 0}, r"dt_min must be above 0 and at most dt_max \(0.1\), not 0"),
+        ({"dt_min": 0.2}, r"dt_min must be above 0 and at most dt_max \(0.1\), not 0.2"),
+        ({"dt_max": "nan"}, "dt_min must be above 0 and at most dt_max"),
+    ],
+)
+def test_s4_refuses(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        from_options(S4Config, options)
+
+
+def test_hyena_refuses_filters_shorter_than_a_context() -> None:
+    with pytest.raises(ModelError, match="filter_len must be at least 5, not 4"):
+        HyenaConfig(filter_len=4)
+    with pytest.raises(ModelError, match="order must be at least 1, not 0"):
+        HyenaConfig(order=0)
 
 
 def test_texts_become_the_types_of_their_fields() -> None:
