@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection, Row, insert, select
@@ -33,6 +32,7 @@ from lvmdb.errors import (
 )
 from lvmdb.evaluation import ensembles, reproduce
 from lvmdb.models import registry
+from lvmdb.scheduling import queue
 from lvmdb.scheduling.hundred import BEST, SCALES, Entry, hundred
 from lvmdb.sequences import sets
 from lvmdb.training.plan import Planned, prepare
@@ -56,7 +56,7 @@ def create(
     scale: str = "small",
     seed: int = 0,
     entries: Sequence[Entry] | None = None,
-    enqueue: Enqueue | None = None,
+    enqueue: Enqueue = queue.enqueue,
 ) -> int:
     """Plan a schedule on a sequence set and queue what is fixed of it; all or nothing.
 
@@ -69,7 +69,7 @@ def create(
         scale: `toy`, `small` or `full`.
         seed: of the fixed runs; new seeds follow it.
         entries: by default the hundred.
-        enqueue: by default the queue's.
+        enqueue: puts a run into the queue.
 
     Returns:
         The id of its `experiment`.
@@ -97,7 +97,6 @@ def create(
         if entry.architecture is not None
     }
     baselines = {a: prepare(a, chosen, {}) for a in registry.names(trained=False)}
-    enqueue = enqueue or _queue()
     with db.begin() as connection:
         taken = select(experiment.c.name).where(experiment.c.name == name)
         if connection.execute(taken).first() is not None:
@@ -123,14 +122,14 @@ def create(
     return experiment_id
 
 
-def advance(db: Database, enqueue: Enqueue | None = None) -> int:
+def advance(db: Database, enqueue: Enqueue = queue.enqueue) -> int:
     """Choose and queue the runs whose turn has come, in every schedule.
 
     Cheap where nothing is due. Of several that ask at once one chooses, and the others go on.
 
     Args:
         db: the database.
-        enqueue: by default the queue's.
+        enqueue: puts a run into the queue.
 
     Returns:
         How many runs were queued.
@@ -138,7 +137,7 @@ def advance(db: Database, enqueue: Enqueue | None = None) -> int:
     with db.connect() as connection:
         if connection.execute(query("schedule", "due")).first() is None:
             return 0
-    enqueue, queued = enqueue or _queue(), 0
+    queued = 0
     with db.begin() as connection:
         if not connection.execute(query("schedule", "try_lock")).scalar_one():
             return 0
@@ -280,8 +279,3 @@ def _place(experiment_id: int, week: int, slot: int) -> dict[str, int]:
 
 def _priority(week: int) -> int:
     return BASELINES - 10 * week
-
-
-def _queue() -> Enqueue:
-    """The queue's own, whose tables are made when it is first asked for."""
-    return cast("Enqueue", import_module("lvmdb.scheduling.queue").enqueue)

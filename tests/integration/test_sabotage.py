@@ -226,8 +226,8 @@ def test_a_shifted_copy_falls_behind(
     evaluated(db, "context-mean")
     copying = evaluated(db, "copy-last")
 
-    def shifted(*arguments: Any) -> Predictor:
-        honest = load_predictor(*arguments)
+    def shifted(*arguments: Any, **more: Any) -> Predictor:
+        honest = load_predictor(*arguments, **more)
 
         def predict(batch: SequenceBatch) -> Tensor:
             return torch.roll(honest.predict(batch), 7, 0)

@@ -359,7 +359,7 @@ def test_the_place_of_a_deleted_run_stays(
 
 
 def test_from_the_first_run_to_the_last(db: Database, queue: Queue, sql: Sql) -> None:
-    """Really fitted and evaluated, as cheap as can be; a worker does no more than this loop."""
+    """Really queued, fitted and evaluated; a worker does no more than this loop."""
     entries = (
         Entry(1, 1, "one", "copy-last"),
         Entry(1, 2, "other", "lag-weights"),
@@ -368,10 +368,10 @@ def test_from_the_first_run_to_the_last(db: Database, queue: Queue, sql: Sql) ->
         Entry(5, 3, "ensemble", stage=2, rule={"choose": "ensemble", "method": "weighted"}),
         Entry(5, 4, "again", stage=3, rule={"choose": "again", "rank": 1}),
     )
-    create(db, "real", "s", scale="toy", entries=entries, enqueue=queue)
+    create(db, "real", "s", scale="toy", entries=entries)
     evaluator = Evaluator(db, device="cpu")
     in_schedule = "SELECT run_id FROM experiment_run WHERE status = 'queued' AND schedule_week > 0"
-    while (waiting := sql(in_schedule)) or advance(db, queue):
+    while (waiting := sql(in_schedule)) or advance(db):
         for (run_id,) in waiting:
             if runs.get(db, run_id).kind == "ensemble":
                 ensembles.fit(db, run_id, device="cpu")
@@ -385,6 +385,11 @@ def test_from_the_first_run_to_the_last(db: Database, queue: Queue, sql: Sql) ->
         *((stage, "succeeded", "baseline") for stage in (0, 0, 1, 1)),
         (2, "succeeded", "ensemble"),
         (3, "succeeded", "baseline"),
+    ]
+    assert sql("SELECT priority, count(*) FROM procrastinate_jobs GROUP BY 1 ORDER BY 1 DESC") == [
+        (100, 7),
+        (90, 2),
+        (50, 4),
     ]
     # Fitted again from its row, the best is the same.
     ((original, copy),) = sql(

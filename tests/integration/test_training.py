@@ -204,6 +204,7 @@ def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
         "dropout": 0.0,
         "hidden": 32,
         "layers": 1,
+        "stack_residual": False,
         "epochs": 4,
         "batch_size": 16,
         "lr": 5e-3,
