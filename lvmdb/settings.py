@@ -76,7 +76,7 @@ class Settings:
 
 def thread_counts() -> dict[str, str]:
     """The thread settings that change results or speed, for a run's environment."""
-    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {name: os.environ[name] for name in names if name in os.environ}
 
 

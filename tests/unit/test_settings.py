@@ -130,7 +130,8 @@ def test_no_password_survives_redaction(password: str) -> None:
 
 
 def test_thread_settings_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS"):
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     assert thread_counts() == {}
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
