@@ -27,8 +27,18 @@ from lvmdb.errors import ModelError
 
 METHODS = ("mean", "weighted", "vote")
 
+SUMMARY = "several runs as one: the mean of what they predict, weighted, or their vote"
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+
+def options_of_ensembles() -> list[dict[str, object]]:
+    """What an ensemble is made from, a row an option, as architectures show theirs."""
+    return [
+        {"option": "members", "default": None, "of": "two runs or more of one sequence set"},
+        {"option": "method", "default": METHODS[0], "of": " | ".join(METHODS)},
+    ]
 
 
 def units(predictions: Sequence[Tensor]) -> Tensor:

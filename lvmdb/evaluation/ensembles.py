@@ -33,11 +33,9 @@ from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.training.environment import code_version, describe, resolve_device
 from lvmdb.training.fork import INHERITED
-from lvmdb.training.plan import exceptions
+from lvmdb.training.plan import ENSEMBLE, exceptions
 from lvmdb.training.train import Outcome, check_data
 from lvmdb.training.validation import measured
-
-ARCHITECTURE = "ensemble"
 
 BATCH = 256
 
@@ -92,7 +90,7 @@ def create_on(
     run_id = runs.create(
         connection,
         kind="ensemble",
-        architecture=ARCHITECTURE,
+        architecture=ENSEMBLE,
         hyperparameters={"name": name, "method": method},
         loss=None,
         sequence_set_id=first.sequence_set_id,

@@ -20,6 +20,9 @@ from lvmdb.training.options import TrainingOptions
 
 DEFAULT_LOSS = "mse"
 
+ENSEMBLE = "ensemble"
+"""What the rows of ensembles have as architecture: none that could be trained."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -98,6 +101,11 @@ def prepare(
     Raises:
         UnknownNameError, ModelError, SequenceError, UsageError: something of it cannot be.
     """
+    if architecture == ENSEMBLE:
+        raise UsageError(
+            "--architecture ensemble: one is made of runs, by 'lvmdb ensemble create NAME "
+            "--members 3,7,9'"
+        )
     found = registry.get(architecture)
     if not -(2**63) <= seed < 2**63:
         raise UsageError("--seed must fit into 64 bits")

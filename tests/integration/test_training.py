@@ -517,6 +517,7 @@ def test_what_cannot_be_trained_is_refused(world: World) -> None:
         ("lcm", "mse", {"variant": "one_tower"}, "these options is trained by 'diffusion'"),
         ("lcm", "diffusion", {}, "does not generate"),
         ("copy-last", "mse", {}, "is a baseline and has no loss"),
+        ("ensemble", "mse", {}, "one is made of runs, by 'lvmdb ensemble create"),
         ("lstm", "infonce", {"temperature": "0"}, "temperature must be above 0"),
         ("lstm", "mse", {"curriculum": "hard"}, "curriculum must be one of"),
     ],

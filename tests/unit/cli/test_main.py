@@ -265,6 +265,8 @@ def test_sql_of_the_migrations_needs_no_server(run: Run, tmp_path: Path) -> None
 def test_architectures_and_their_options(run: Run) -> None:
     assert "mamba2" in run("architectures").out
     assert "hidden" in run("architectures", "lstm", "--format", "json").out
+    assert "ensemble" in run("architectures").out
+    assert "mean | weighted | vote" in run("architectures", "ensemble", "--format", "json").out
     result = run("architectures", "mamba3")
     assert result.code == 1
     assert "unknown architecture 'mamba3'; did you mean 'mamba2'?" in result.err
