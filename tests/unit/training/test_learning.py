@@ -25,7 +25,7 @@ from lvmdb.training.step import Stepper
 
 DIM, TIME = 16, 5
 ANGLE, NOISE = 0.9, 0.3
-STEPS, AT_A_TIME = 400, 20
+STEPS, AT_A_TIME = 400, 8
 
 
 @cache
@@ -45,7 +45,7 @@ def articles() -> Tensor:
     return torch.stack(seen, 1)
 
 
-def batches(objective: str, seed: int, size: int = 64) -> Iterator[SequenceBatch]:
+def batches(objective: str, seed: int, size: int = 32) -> Iterator[SequenceBatch]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         article = torch.randint(0, 448, (size,), generator=generator)
