@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.models.config import ModelConfig, TrainedConfig
+from lvmdb.models.config import TMD_WIDTH, ModelConfig, TrainedConfig
 from lvmdb.models.options import from_options
 
 if TYPE_CHECKING:
@@ -72,15 +72,23 @@ class Architecture:
             )
         module, _, attribute = self.factory.partition(":")
         make = cast("Callable[[ModelConfig], Built]", getattr(import_module(module), attribute))
-        built = make(config)
         if not isinstance(config, TrainedConfig):
-            return built
+            return make(config)
         from lvmdb.models.centred import Centred
         from lvmdb.models.lag_residual import LagResidual
+        from lvmdb.models.multi_resolution import MultiResolution
 
-        model = cast("LatentModel", built)
+        if config.tmd == "condition":
+            model = cast(
+                "LatentModel", make(replace(config, tmd="none", input_dim=config.output_dim))
+            )
+            model.condition(TMD_WIDTH)
+        else:
+            model = cast("LatentModel", make(config))
         if config.residual:
             model = LagResidual(model, config.context_len)
         if config.centre:
             model = Centred(model)
+        if config.resolutions:
+            model = MultiResolution(model, config.resolutions)
         return model
