@@ -147,6 +147,22 @@ SELECT sha256(
 FROM sequence_set s
 WHERE s.sequence_set_id = :sequence_set_id;
 
+-- name: tmd_fingerprint
+-- The TMD codes of a set in its order, as one hash; the set's own fingerprint does not cover them.
+WITH digests AS (
+    SELECT sa.position,
+           sha256(string_agg(
+               convert_to(coalesce(c.tmd_code, '') || '|', 'UTF8')
+               || coalesce(vector_send(c.tmd_vec), ''::bytea),
+               ''::bytea ORDER BY c.seq)) AS digest
+    FROM sequence_article sa
+    JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id
+    GROUP BY sa.position
+)
+SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY position)), 'hex')
+FROM digests;
+
 -- name: freeze
 -- From here on nothing of the set may change.
 UPDATE sequence_set
@@ -197,6 +213,51 @@ FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integ
 CROSS JOIN LATERAL (
     SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
            string_agg(halfvec_send(c.concept_vec::halfvec(768)), ''::bytea ORDER BY c.seq) AS vectors
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_tmd
+-- As stream_spans, with the TMD codes beside the vectors; zeros where a concept has none.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(vector_send(c.concept_vec), ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_tmd_native
+-- As stream_spans_tmd, the vectors in the server's own byte order.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(c.concept_vec::bytea, ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_tmd_half
+-- As stream_spans_tmd, the vectors rounded to half precision; the codes are as they are.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(halfvec_send(c.concept_vec::halfvec(768)), ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
     FROM cpe_entry c
     WHERE c.article_id = listed.article_id
       AND c.seq BETWEEN listed.first_seq AND listed.last_seq

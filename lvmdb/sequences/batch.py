@@ -19,7 +19,8 @@ class SequenceBatch:
     A batch may be empty: where several processes share a global batch, one may have none of it.
 
     Attributes:
-        context: `(batch, time, 768)` float32, oldest concept first.
+        context: `(batch, time, 768)` float32, oldest concept first; with TMD codes
+            `(batch, time, 784)`, each behind its concept.
         mask: `(batch, time)` bool, True where `context` holds a concept; padding is on the left.
         target: for the objective `last`, `(batch, 768)` float32, the concept that follows the
             context; for `every`, `(batch, time, 768)`, the concept that follows each position, and

@@ -8,10 +8,10 @@ is waited for, and the stream goes on at its batch.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ class StreamOptions:
         readers: connections that read; they change nothing but the speed.
         snapshot: the state of the database to read, exported by another connection.
         half: vectors are rounded to half precision on the way: half the bytes.
+        tmd: contexts are `(batch, time, 784)`: behind each concept its TMD code, zeros where it has
+            none.
         cache_bytes: hold this process's vectors in memory, if they take no more; 0 holds none.
         pin_memory: batches in page-locked memory, for a GPU.
         fetch_rows: concepts a round trip, about.
@@ -86,6 +88,7 @@ class StreamOptions:
     readers: int = 1
     snapshot: str | None = None
     half: bool = False
+    tmd: bool = False
     cache_bytes: int = 0
     pin_memory: bool = False
     fetch_rows: int = FETCH_ROWS
@@ -100,6 +103,8 @@ class SequenceStream:
         split: `train`, `val` or `test`.
         options: batch size, order, objective, processes, readers.
         progress: told when the server is waited for.
+        verify: holds the data against what it was, after the server went away; by default the set's
+            own fingerprint.
 
     Raises:
         SequenceError: the set is a draft, or has fewer shards than there are processes, or the
@@ -113,12 +118,14 @@ class SequenceStream:
         split: str,
         options: StreamOptions,
         progress: Progress = SILENT,
+        verify: Callable[[], object] | None = None,
     ) -> None:
         self.sequences = sequences
         self.split = split
         self.options = options
         self._db = db
         self._progress = progress
+        self._verify = verify or partial(sets.verify, db, sequences)
         self._fingerprint = sequences.frozen_fingerprint
         self._held: list[Cached] = []  # shared with the streams of other epochs
         if options.world_size > sequences.shards:
@@ -160,7 +167,9 @@ class SequenceStream:
     ) -> SequenceStream:
         """The same stream in an epoch's order, from a global batch on."""
         options = replace(self.options, epoch=epoch, first_batch=first_batch, snapshot=snapshot)
-        stream = SequenceStream(self._db, self.sequences, self.split, options, self._progress)
+        stream = type(self)(
+            self._db, self.sequences, self.split, options, self._progress, self._verify
+        )
         stream._held = self._held
         stream.windows = self.windows  # not counted again
         return stream
@@ -186,11 +195,12 @@ class SequenceStream:
                 if fruitless == FRUITLESS:
                     raise
                 # What it shows now may be another state: the same only if the content is.
-                patiently(lambda: sets.verify(self._db, self.sequences), self._progress)
+                patiently(self._verify, self._progress)
                 snapshot = None
 
     def vectors(self) -> Generator[NDArray[np.float32]]:
-        """The concepts `(rows, 768)` of the split's articles, in corpus order, each one once.
+        """The concepts `(rows, 768)` of the split's articles, in corpus order, each one once; with
+        TMD codes `(rows, 784)`.
 
         An array is used again after the next step.
         """
@@ -280,6 +290,7 @@ class SequenceStream:
                 in_use=in_use,
                 fetch_rows=options.fetch_rows,
                 half=options.half,
+                tmd=options.tmd,
             )
         )
 
@@ -303,6 +314,7 @@ class SequenceStream:
                 what=f"the {self.split} split of sequence set '{self.sequences.name}'",
                 fetch_rows=options.fetch_rows,
                 half=options.half,
+                tmd=options.tmd,
             )
             self._held.append(held)
         return nullcontext(self._held[0].of(blocks))
