@@ -163,6 +163,29 @@ WITH digests AS (
 SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY position)), 'hex')
 FROM digests;
 
+-- name: count_codes
+-- Concepts of a set that have a TMD code.
+SELECT count(*)
+FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND c.tmd_vec IS NOT NULL;
+
+-- name: probe_fingerprint
+-- The probes of a set in its order, with what negatives are chosen by, as one hash.
+WITH digests AS (
+    SELECT sa.position,
+           sha256(string_agg(
+               int4send(c.seq) || vector_send(c.probe_vec)
+               || convert_to(jsonb_build_array(c.soft_negatives, c.hard_negatives,
+                                               c.domain_code)::text, 'UTF8'),
+               ''::bytea ORDER BY c.seq)) AS digest
+    FROM sequence_article sa
+    JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id AND c.probe_vec IS NOT NULL
+    GROUP BY sa.position
+)
+SELECT encode(sha256(string_agg(int4send(position) || digest, ''::bytea ORDER BY position)), 'hex')
+FROM digests;
+
 -- name: freeze
 -- From here on nothing of the set may change.
 UPDATE sequence_set
@@ -262,6 +285,73 @@ CROSS JOIN LATERAL (
     WHERE c.article_id = listed.article_id
       AND c.seq BETWEEN listed.first_seq AND listed.last_seq
 ) AS found;
+
+-- name: probe_articles
+-- The articles of a split that have probes, in their order, and how many each has.
+SELECT sa.article_id, count(*) AS probes
+FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND sa.split = :split AND c.probe_vec IS NOT NULL
+GROUP BY sa.position, sa.article_id
+ORDER BY sa.position;
+
+-- name: probe_spans
+-- Probes in the order given: of each article those from the first to the last number, counted by
+-- seq. A negative is stored as a text; its vector is that of the first concept of the split that has
+-- this text, and a text that no concept has is left out. Texts are looked up once for all rows.
+WITH asked AS MATERIALIZED (
+    SELECT row_number() OVER (ORDER BY listed.place, probe.seq) AS place, probe.*
+    FROM unnest(:article_ids ::bigint[], :firsts ::integer[], :lasts ::integer[])
+        WITH ORDINALITY AS listed (article_id, first, last, place)
+    CROSS JOIN LATERAL (
+        SELECT c.cpe_id, c.seq, c.concept_text, c.soft_negatives, c.hard_negatives
+        FROM cpe_entry c
+        WHERE c.article_id = listed.article_id AND c.probe_vec IS NOT NULL
+        ORDER BY c.seq
+        OFFSET listed.first LIMIT listed.last - listed.first + 1
+    ) AS probe
+), named AS MATERIALIZED (
+    SELECT a.place, n.hard, n.text, n.number
+    FROM asked a
+    CROSS JOIN LATERAL (
+        SELECT false AS hard, text, number
+        FROM unnest(a.soft_negatives) WITH ORDINALITY AS soft (text, number)
+        UNION ALL
+        SELECT true, text, number
+        FROM unnest(a.hard_negatives) WITH ORDINALITY AS hard (text, number)
+    ) AS n
+    WHERE n.text <> a.concept_text
+), concept AS (
+    SELECT DISTINCT ON (c.concept_text) c.concept_text, c.cpe_id
+    FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id AND sa.split = :split
+      AND c.concept_text IN (SELECT text FROM named)
+    ORDER BY c.concept_text, sa.position, c.seq
+), found AS (
+    SELECT n.place,
+           (array_agg(concept.cpe_id ORDER BY n.number) FILTER (WHERE NOT n.hard))
+               [1 : CAST(:most AS integer)] AS soft,
+           (array_agg(concept.cpe_id ORDER BY n.number) FILTER (WHERE n.hard))
+               [1 : CAST(:most AS integer)] AS hard
+    FROM named n JOIN concept ON concept.concept_text = n.text
+    GROUP BY n.place
+), ordered AS (
+    SELECT a.place, a.cpe_id, f.soft, f.hard
+    FROM asked a LEFT JOIN found f USING (place)
+    ORDER BY a.place
+    OFFSET 0
+)
+SELECT o.place, c.article_id, c.seq, c.domain_code, vector_send(c.probe_vec),
+       vector_send(c.concept_vec), vector_send(c.tmd_vec), soft.vectors, hard.vectors
+FROM ordered o
+CROSS JOIN LATERAL (SELECT * FROM cpe_entry e WHERE e.cpe_id = o.cpe_id OFFSET 0) AS c
+CROSS JOIN LATERAL (
+    SELECT string_agg(vector_send(e.concept_vec), ''::bytea ORDER BY i.number) AS vectors
+    FROM unnest(o.soft) WITH ORDINALITY AS i (cpe_id, number) JOIN cpe_entry e USING (cpe_id)
+) AS soft
+CROSS JOIN LATERAL (
+    SELECT string_agg(vector_send(e.concept_vec), ''::bytea ORDER BY i.number) AS vectors
+    FROM unnest(o.hard) WITH ORDINALITY AS i (cpe_id, number) JOIN cpe_entry e USING (cpe_id)
+) AS hard;
 
 -- name: leak_articles
 -- The articles of a set in its order, with the split and the text of each.

@@ -57,7 +57,8 @@ def read_spans(
     elif native.allowed(connection):
         name += "_native"
     expected = list(zip(spans.first_seq.tolist(), spans.last_seq.tolist(), strict=True))
-    with _cursor(connection) as cursor:
+    with server_cursor(connection, "stream_spans") as cursor:
+        cursor.adapters.register_loader("bytea", _Received)
         cursor.execute(
             psycopg_sql("sequences", name),
             {
@@ -93,9 +94,11 @@ class _Received(Loader):
 
 
 @contextmanager
-def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCursor[Any]]:
-    cursor = connection.cursor(name="stream_spans", binary=True)
-    cursor.adapters.register_loader("bytea", _Received)
+def server_cursor(
+    connection: psycopg.Connection[Any], name: str
+) -> Iterator[psycopg.ServerCursor[Any]]:
+    """A binary cursor on the server, closed at the end; with the connection if that is broken."""
+    cursor = connection.cursor(name=name, binary=True)
     try:
         yield cursor
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psycopg
@@ -28,14 +28,13 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.assembly import Assembly
 from lvmdb.sequences.batch import OBJECTIVES, SequenceBatch
-from lvmdb.sequences.order import Blocks, EpochOrder, generator_for
+from lvmdb.sequences.order import Blocks, EpochOrder, generator_for, most_at_once
 from lvmdb.sequences.reader import FETCH_ROWS, changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.sources import Cached, Source, Streamed, readers
 from lvmdb.sequences.windows import (
     CONCEPTS,
     Articles,
-    Ints,
     Pieces,
     Windowing,
     article_pieces,
@@ -44,6 +43,9 @@ from lvmdb.sequences.windows import (
 
 BUFFER_SIZE = 4096
 """Concepts among which windows are shuffled, in the buffers of all shards together."""
+
+Verify = Callable[[], object]
+"""Raises a `SequenceError` where the data is not what it was."""
 
 FRUITLESS = 3
 """A connection that is lost so many times, without a batch in between, is an error."""
@@ -118,7 +120,7 @@ class SequenceStream:
         split: str,
         options: StreamOptions,
         progress: Progress = SILENT,
-        verify: Callable[[], object] | None = None,
+        verify: Verify | None = None,
     ) -> None:
         self.sequences = sequences
         self.split = split
@@ -162,9 +164,7 @@ class SequenceStream:
         """Global batches of an epoch."""
         return -(-self.windows // self.options.batch_size)
 
-    def at(
-        self, epoch: int, first_batch: int = 0, *, snapshot: str | None = None
-    ) -> SequenceStream:
+    def at(self, epoch: int, first_batch: int = 0, *, snapshot: str | None = None) -> Self:
         """The same stream in an epoch's order, from a global batch on."""
         options = replace(self.options, epoch=epoch, first_batch=first_batch, snapshot=snapshot)
         stream = type(self)(
@@ -229,7 +229,9 @@ class SequenceStream:
             needed = np.maximum(blocks.first, first_position) // size
             done = blocks.last // size
             span = size + int((blocks.last - blocks.first).max(initial=0))
-            with self._source(connections, articles, order, blocks, _most(needed, done)) as source:
+            with self._source(
+                connections, articles, order, blocks, most_at_once(needed, done)
+            ) as source:
                 assembly = Assembly(
                     source.vectors,
                     articles,
@@ -318,13 +320,3 @@ class SequenceStream:
             )
             self._held.append(held)
         return nullcontext(self._held[0].of(blocks))
-
-
-def _most(first: Ints, last: Ints) -> int:
-    """How many of the ranges `first` to `last`, ends included, hold a number, at most."""
-    if not len(first):
-        return 0
-    starts, ends = np.sort(first), np.sort(last)
-    begun = np.searchsorted(starts, starts, side="right")
-    ended = np.searchsorted(ends, starts, side="left")
-    return int((begun - ended).max())

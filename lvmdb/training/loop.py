@@ -31,15 +31,16 @@ from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.models.options import to_options
 from lvmdb.models.statistics import measure
 from lvmdb.progress import Progress
-from lvmdb.sequences import sets
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.stream import SequenceStream
 from lvmdb.training import losses
 from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
 from lvmdb.training.curriculum import Curriculum
+from lvmdb.training.data import verify_all
 from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
+from lvmdb.training.round_trip import ROWS, RoundTrip
 from lvmdb.training.schedule import learning_rate
 from lvmdb.training.step import Stepper, seed_step
 
@@ -87,6 +88,7 @@ class Trainer:
         world: the processes that train together.
         checkpoint_every: seconds between two checkpoints within an epoch; 0: after every batch.
         progress: told of batches and epochs.
+        round_trip: vectors to text and back, for a run that asks for it.
     """
 
     def __init__(
@@ -102,12 +104,14 @@ class Trainer:
         world: World,
         checkpoint_every: float,
         progress: Progress,
+        round_trip: RoundTrip | None = None,
     ) -> None:
         self._db, self._run, self._claim, self._progress = db, run, claimed, progress
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
         self._world, self._every = world, checkpoint_every
-        self._stepper = Stepper(model, run.loss or "", options, world, train.sequences.context_len)
+        context_len = train.sequences.context_len
+        self._stepper = Stepper(model, run.loss or "", options, world, context_len, round_trip)
         self._curriculum: Curriculum | None = None
         self._saved_at = time.monotonic()
         self._verified = 1  # sessions of the claim since whose beginning the data was verified
@@ -161,11 +165,16 @@ class Trainer:
                 windows, targets, due = world.add(len(read), own, late)
                 seed_step(self._run.seed, state.step, world.rank)
                 values = {}
+                due_trip = self._makes_round_trip(state.step + 1)
                 if targets:
-                    values = self._stepper.step(batch, self._rate(state.step), targets)
+                    values = self._stepper.step(batch, self._rate(state.step), targets, due_trip)
                 state.step += 1
                 state.batch += 1
+                tripped = values.pop("round_trip", None)
                 averages.add(values, own)
+                if tripped is not None:
+                    mean = self._mean(tripped, min(own, ROWS))
+                    self._note("train", epoch, {"round_trip": mean})
                 if targets and state.step % STEP_LOSS_EVERY == 0:
                     self._note("train", epoch, {"step_loss": self._mean(values["loss"], own)})
                 if due:
@@ -183,6 +192,10 @@ class Trainer:
         return self._world.share(
             lambda: Curriculum.measured(options.curriculum, options.epochs, self._whole_split())
         )
+
+    def _makes_round_trip(self, step: int) -> bool:
+        every = self._options.roundtrip_every
+        return bool(every) and step % every == 0
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -216,7 +229,9 @@ class Trainer:
             return
         patiently(self._claim.keep, self._progress)
         if self._claim.sessions > self._verified:
-            patiently(lambda: sets.verify(self._db, self._train.sequences), self._progress)
+            patiently(
+                lambda: verify_all(self._db, self._run, self._train.sequences), self._progress
+            )
             self._verified = self._claim.sessions
 
     def _validate(self) -> dict[str, float]:
