@@ -177,7 +177,7 @@ def kernels(members: Mapping[int, Predictor]) -> str:
 
 
 def reads_tmd(members: Mapping[int, Predictor]) -> bool:
-    """Whether any of them reads TMD codes; then all are given them, and the others leave them out."""
+    """Whether any of them reads TMD codes; then all are given them, and others leave them out."""
     return any(member.tmd for member in members.values())
 
 

@@ -34,6 +34,8 @@ class Architecture:
         trained: True: a module trained by gradients. False: a baseline with a `fit` of its own.
         objectives: what it can be trained for; `last` predicts what follows the whole context,
             `every` what follows each position of a sequence.
+        published: `module:function` that reads published weights (`published`); None: there are
+            none that it could start from.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Architecture:
     presets: Mapping[str, Options]
     trained: bool = True
     objectives: tuple[str, ...] = ("last",)
+    published: str | None = None
 
     def configure(self, options: Options | None = None, preset: str | None = None) -> ModelConfig:
         """A configuration from the defaults, then a preset, then single options.

@@ -104,6 +104,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 34, "d_state": 128},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:mamba2",
     ),
     Architecture(
         name="rwkv",
@@ -188,6 +189,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 12, "heads": 12},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:gpt2",
     ),
     Architecture(
         name="linformer",

@@ -38,7 +38,7 @@ PREDICTING = ("tmd_fingerprint",)
 def beside(
     connection: Connection, sequences: SequenceSet, row: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Fingerprints of what a run will read beside its set's own data, by the option that keeps each.
+    """Fingerprints of what a run will read beside its set's own data, by option.
 
     Args:
         connection: to the database.

@@ -180,6 +180,10 @@ def from_row(
 def _training(architecture: Architecture, chosen: Mapping[str, object]) -> TrainingOptions:
     """Options of training that the architecture can be trained with."""
     training = from_options(TrainingOptions, chosen)
+    if training.init is not None and architecture.published is None:
+        raise ModelError(
+            f"init: {architecture.name} starts from no published weights: leave it out"
+        )
     shape = "last" if training.objective == PROBE else training.objective
     if shape not in architecture.objectives:
         raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from lvmdb.models.architecture import Architecture
 from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
-from lvmdb.training import losses, options
+from lvmdb.training import initial, losses, options
 from lvmdb.training.data import beside
 from lvmdb.training.options import PROBE, TrainingOptions
 
@@ -130,6 +131,10 @@ def prepare(
     if training is not None:
         _check_scope(training.objective, sequences)
         _check_conditioning(found, model)
+        if training.init is not None:
+            folder = str(Path(training.init).expanduser().absolute())
+            found_sha256 = initial.weights_sha256(found, model, folder)
+            training = replace(training, init=folder, init_sha256=found_sha256)
     return Planned(
         configuration={
             "architecture": architecture,

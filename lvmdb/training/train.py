@@ -26,7 +26,7 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
-from lvmdb.training import options
+from lvmdb.training import initial, options
 from lvmdb.training.checkpoint import pack_state
 from lvmdb.training.data import check_beside, streams
 from lvmdb.training.distributed import ALONE, World, lost_processes_named
@@ -34,8 +34,8 @@ from lvmdb.training.environment import code_version, describe, resolve_device
 from lvmdb.training.fork import start_from_parent
 from lvmdb.training.loop import Trainer
 from lvmdb.training.reading import DEFAULT, Reading
-from lvmdb.training.validation import measured
 from lvmdb.training.round_trip import RoundTrip
+from lvmdb.training.validation import measured
 
 BASELINE_BATCH = 512
 
@@ -128,6 +128,8 @@ def train(
                 "epoch is found: create one with a share for them, as in --split 80/10/10"
             )
         model = _model(db, run, architecture, config, place, world)
+        if training.init is not None and not _begun(db, run):
+            initial.start(architecture, config, training.init, training.init_sha256, model)
         parameters = registry.count_parameters(model)
         if claimed is not None:
             _start(claimed, admitted, place, model.kernel, parameters, world.size, reading.stamps)
@@ -180,6 +182,14 @@ def _admit(db: Database, run_id: int) -> _Admitted | None:
     seen = check_data(db, run, sequences)
     check_beside(db, run, sequences)
     return _Admitted(run, sequences, seen, claims.worker_name())
+
+
+def _begun(db: Database, run: Run) -> bool:
+    """Whether the run goes on from a checkpoint, its own or that of the run it was forked from."""
+    if run.parent_run_id is not None:
+        return True
+    with db.connect() as connection:
+        return checkpoints.checkpoint_sha256(connection, run.run_id, "last") is not None
 
 
 def check_data(db: Database, run: Run, sequences: SequenceSet) -> bytes:
