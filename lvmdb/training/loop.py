@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
@@ -31,18 +31,17 @@ from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.models.options import to_options
 from lvmdb.models.statistics import measure
 from lvmdb.progress import Progress
-from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.stream import SequenceStream
-from lvmdb.training import losses
 from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
 from lvmdb.training.curriculum import Curriculum
 from lvmdb.training.data import verify_all
 from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
-from lvmdb.training.round_trip import ROWS, RoundTrip
+from lvmdb.training.round_trip import ROWS, RoundTrip, makes_trip
 from lvmdb.training.schedule import learning_rate
 from lvmdb.training.step import Stepper, seed_step
+from lvmdb.training.validation import validation_totals
 
 STEP_LOSS_EVERY = 50
 """Batches between two values of the curve within an epoch (metric `step_loss`)."""
@@ -165,16 +164,14 @@ class Trainer:
                 windows, targets, due = world.add(len(read), own, late)
                 seed_step(self._run.seed, state.step, world.rank)
                 values = {}
-                due_trip = self._makes_round_trip(state.step + 1)
                 if targets:
-                    values = self._stepper.step(batch, self._rate(state.step), targets, due_trip)
+                    trip = makes_trip(state.step + 1, self._options.roundtrip_every)
+                    values = self._stepper.step(batch, self._rate(state.step), targets, trip)
                 state.step += 1
                 state.batch += 1
-                tripped = values.pop("round_trip", None)
+                if (term := values.pop("round_trip", None)) is not None:
+                    self._note("train", epoch, {"round_trip": self._mean(term, min(own, ROWS))})
                 averages.add(values, own)
-                if tripped is not None:
-                    mean = self._mean(tripped, min(own, ROWS))
-                    self._note("train", epoch, {"round_trip": mean})
                 if targets and state.step % STEP_LOSS_EVERY == 0:
                     self._note("train", epoch, {"step_loss": self._mean(values["loss"], own)})
                 if due:
@@ -192,10 +189,6 @@ class Trainer:
         return self._world.share(
             lambda: Curriculum.measured(options.curriculum, options.epochs, self._whole_split())
         )
-
-    def _makes_round_trip(self, step: int) -> bool:
-        every = self._options.roundtrip_every
-        return bool(every) and step % every == 0
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -229,9 +222,8 @@ class Trainer:
             return
         patiently(self._claim.keep, self._progress)
         if self._claim.sessions > self._verified:
-            patiently(
-                lambda: verify_all(self._db, self._run, self._train.sequences), self._progress
-            )
+            verify = partial(verify_all, self._db, self._run, self._train.sequences)
+            patiently(verify, self._progress)
             self._verified = self._claim.sessions
 
     def _validate(self) -> dict[str, float]:
@@ -337,31 +329,3 @@ class Trainer:
                 f"the {which} loss of run {self._run.run_id} became {value} at step "
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )
-
-
-@torch.no_grad()
-def validation_totals(stepper: Stepper, batches: Iterable[SequenceBatch]) -> Totals:
-    """Loss and its terms, mean squared error over dimensions and cosine, summed over a split."""
-    averages = Averages()
-    model = stepper.model
-    model.eval()
-    for batch in batches:
-        judged = stepper.judge(batch)
-        if judged is None:
-            continue
-        answered, value = judged
-        said = answered.prediction
-        if model.generates:
-            # What is shown is what the model would say; its loss is of something easier.
-            moved = batch.to(stepper.device, non_blocking=True)
-            said = model(moved.context, moved.mask)
-        averages.add(
-            {
-                "loss": value.total,
-                **value.terms,
-                "mse": losses.mse_mean(said, answered.target),
-                "cosine": 1.0 - losses.cosine_distance(said, answered.target),
-            },
-            len(batch),
-        )
-    return averages.totals()

@@ -23,6 +23,11 @@ RoundTrip = Callable[[Tensor], Tensor]
 """From vectors `(n, 768)` to text and back, `(n, 768)`; no gradient flows through it."""
 
 
+def makes_trip(step: int, every: int) -> bool:
+    """Whether a step, from 1, is one of those that send predictions out; of `every` 0 none is."""
+    return every > 0 and step % every == 0
+
+
 def round_trip_term(round_trip: RoundTrip, prediction: Tensor) -> Tensor:
     """The cosine distance of the first predictions `(rows, 768)` from where they came back to.
 

@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.db import checkpoints
 from lvmdb.db.engine import Database
-from lvmdb.errors import InputError, LvmdbError, ModelError
+from lvmdb.errors import InputError, LvmdbError, ModelError, UsageError
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
 from lvmdb.models.published import core
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training import options
 from lvmdb.training.checkpoint import unpack
+from lvmdb.training.fork import fork
 from lvmdb.training.plan import plan
 from lvmdb.training.reading import Reading
 from lvmdb.training.step import Stepper
@@ -99,6 +100,12 @@ def test_a_run_starts_from_the_blocks_and_goes_on_without_them(
     with pytest.raises(OSError, match="disk went away"):
         train(db, run_id, device="cpu", reading=Reading(checkpoint_every=0))
     monkeypatch.setattr(Stepper, "step", real)
+    # A fork starts from what it has learnt, and has no folder.
+    forked = fork(db, undisturbed, {"lr": 0.01})
+    ((other,),) = sql("SELECT hyperparameters FROM experiment_run WHERE run_id = %s", [forked])
+    assert (other["init"], other["init_sha256"]) == (None, None)
+    with pytest.raises(UsageError, match="--set init: a fork starts from its parent's weights"):
+        fork(db, undisturbed, {"init": str(folder)})
     # What it goes on from is in the database.
     folder.rename(folder.with_name("elsewhere"))
     assert train(db, run_id, device="cpu").epochs == 1

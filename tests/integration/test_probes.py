@@ -17,19 +17,15 @@ from numpy.typing import NDArray
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import checkpoints
 from lvmdb.db.engine import Database
 from lvmdb.errors import LvmdbError, SequenceError
 from lvmdb.evaluation.evaluate import Evaluator
-from lvmdb.models import registry
-from lvmdb.models.base import LatentModel
 from lvmdb.sequences import sets
 from lvmdb.sequences.batch import ProbeBatch
 from lvmdb.sequences.probes import ProbeStream, chosen
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
-from lvmdb.training import options
-from lvmdb.training.checkpoint import unpack
+from lvmdb.training.fork import fork
 from lvmdb.training.plan import plan
 from lvmdb.training.reading import Reading
 from lvmdb.training.step import Stepper
@@ -336,20 +332,27 @@ def test_a_run_learns_to_answer_and_its_weights_go_on_to_the_next_vector(
         if (name, split) == ("loss", "val"):
             parts = [found[term, "val", step] for term in ("mse_sum", "soft_margin", "hard_margin")]
             assert value == pytest.approx(sum(parts), rel=1e-5)
-    after = world.run(residual=False, objective="last")
-    architecture = registry.get("mamba2")
-    rows = [
-        world.sql("SELECT hyperparameters FROM experiment_run WHERE run_id = %s", each)[0][0]
-        for each in (trained, after)
+    # What it has learnt is where training on the next vector starts.
+    after = fork(world.db, trained, {"objective": "last", "epochs": 1, "lr": 1e-30})
+    assert train(world.db, after, device="cpu").trained
+    rows = world.sql(
+        "SELECT hyperparameters->>'objective', hyperparameters->>'probe_fingerprint', "
+        "parent_run_id FROM experiment_run WHERE run_id = ANY (%s) ORDER BY run_id",
+        [trained, after],
+    )
+    assert [(objective, len(found or ""), parent) for objective, found, parent in rows] == [
+        ("probe", 64, None),
+        ("last", 0, trained),
     ]
-    configs = [options.from_row(architecture, row)[0] for row in rows]
-    assert configs[0] == configs[1]
-    model = architecture.build(configs[1])
-    assert isinstance(model, LatentModel)
-    with world.db.connect() as connection:
-        best = checkpoints.load(connection, trained, "best")
-    assert best is not None
-    unpack(best.data, model, configs[1])
+    assert {name for name, *_ in world.metrics(after)} == {"loss", "mse_sum", "mse", "cosine", "lr"}
+    predicted = [
+        world.sql(
+            "SELECT target_cpe_id, cosine FROM prediction WHERE run_id = %s ORDER BY 1", run_id
+        )
+        for run_id in (trained, after)
+        if Evaluator(world.db, device="cpu").evaluate(run_id).queries
+    ]
+    assert [row[1] for row in predicted[1]] == pytest.approx([row[1] for row in predicted[0]])
 
 
 def test_a_residual_model_begins_at_the_question_itself(world: World) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
@@ -19,6 +20,7 @@ from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import native, queries
 from lvmdb.db.engine import Database
 from lvmdb.errors import LvmdbError, SequenceError
+from lvmdb.evaluation import ensembles
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.sequences import reader, sets
 from lvmdb.sequences.batch import SequenceBatch
@@ -262,6 +264,41 @@ def test_codes_change_what_is_learnt_and_one_seed_gives_one_result(world: World)
         for run_id in (first, without)
     )
     assert ours != theirs
+
+
+def test_members_of_an_ensemble_read_what_each_reads(world: World) -> None:
+    """One reads codes as input, one as a condition, one none, and one is a baseline."""
+    members = [
+        world.trained("lstm", tmd="input", hidden=8),
+        *(world.trained(tmd=tmd) for tmd in ("condition", "none")),
+        plan(world.db, "copy-last", "s", {}, reuse=True),
+    ]
+    train(world.db, members[-1])
+    each = [predictions(world, run_id) for run_id in members]
+    for method in ("mean", "weighted"):
+        run_id = ensembles.create(world.db, f"mixed-{method}", members, method)
+        assert ensembles.fit(world.db, run_id, device="cpu").trained
+        found = predictions(world, run_id)
+        if method == "mean":
+            scaled = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in each]
+            assert np.allclose(found, sum(scaled) / 4, atol=1e-5)
+    swap = "UPDATE cpe_entry SET task_code = task_code + %s WHERE task_code IS NOT NULL"
+    world.sql(swap, 1)
+    try:
+        with pytest.raises(SequenceError, match=f"that run {members[0]} was planned on"):
+            Evaluator(world.db, device="cpu").evaluate(run_id)
+    finally:
+        world.sql(swap, -1)
+
+
+def predictions(world: World, run_id: int) -> NDArray[np.float64]:
+    """What is stored of a run's predictions of the test split, `(windows, 768)`."""
+    Evaluator(world.db, device="cpu").evaluate(run_id)
+    rows = world.sql(
+        "SELECT predicted_vec::real[] FROM prediction WHERE run_id = %s ORDER BY target_cpe_id",
+        run_id,
+    )
+    return np.array([row[0] for row in rows])
 
 
 def test_codes_that_changed_are_refused(world: World) -> None:
