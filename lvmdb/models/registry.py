@@ -118,6 +118,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 22},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:rwkv",
     ),
     Architecture(
         name="s4",

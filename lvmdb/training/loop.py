@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -222,8 +221,8 @@ class Trainer:
             return
         patiently(self._claim.keep, self._progress)
         if self._claim.sessions > self._verified:
-            verify = partial(verify_all, self._db, self._run, self._train.sequences)
-            patiently(verify, self._progress)
+            run, data = self._run, self._train.sequences
+            patiently(lambda: verify_all(self._db, run, data), self._progress)
             self._verified = self._claim.sessions
 
     def _validate(self) -> dict[str, float]:
