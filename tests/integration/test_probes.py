@@ -202,14 +202,20 @@ def test_any_number_of_processes_reads_the_same_global_batches(world: World, fir
 
 
 def test_a_connection_that_is_lost_is_made_again(world: World) -> None:
-    stream = world.stream(batch_size=2)
+    verified: list[bool] = []
+    read = StreamOptions(batch_size=2, buffer_size=24, shuffle=True)
+    stream = ProbeStream(
+        world.db, world.sequences, "train", read, verify=lambda: verified.append(True)
+    ).at(1)
     expected = [batch.target_seq.tolist() for batch in stream]
     found = []
     for number, batch in enumerate(stream):
         found.append(batch.target_seq.tolist())
-        if number in (1, 6):
+        if number == 1:
             world.sql(KILL_ALL)
     assert found == expected
+    # What is there now was held against what the run was planned on.
+    assert verified == [True]
 
 
 def test_no_more_is_held_than_the_buffers_and_a_batch(

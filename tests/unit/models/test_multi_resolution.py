@@ -180,6 +180,8 @@ def test_what_generates_is_refused() -> None:
 
     with pytest.raises(ModelError, match="not for one that generates: leave them out"):
         Generating(resolutions=(384, 192))
+    with pytest.raises(ModelError, match="not for one that generates"):
+        registry.get("lcm").configure({"variant": "one_tower", "resolutions": "384,192"})
     assert Generating().generates
     assert LSTMConfig(resolutions=(384, 192)).needs_statistics
     assert not LSTMConfig().needs_statistics
