@@ -147,6 +147,45 @@ SELECT sha256(
 FROM sequence_set s
 WHERE s.sequence_set_id = :sequence_set_id;
 
+-- name: tmd_fingerprint
+-- The TMD codes of a set in its order, as one hash; the set's own fingerprint does not cover them.
+WITH digests AS (
+    SELECT sa.position,
+           sha256(string_agg(
+               convert_to(coalesce(c.tmd_code, '') || '|', 'UTF8')
+               || coalesce(vector_send(c.tmd_vec), ''::bytea),
+               ''::bytea ORDER BY c.seq)) AS digest
+    FROM sequence_article sa
+    JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id
+    GROUP BY sa.position
+)
+SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY position)), 'hex')
+FROM digests;
+
+-- name: count_codes
+-- Concepts of a set that have a TMD code.
+SELECT count(*)
+FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND c.tmd_vec IS NOT NULL;
+
+-- name: probe_fingerprint
+-- The probes of a set in its order, with what negatives are chosen by, as one hash.
+WITH digests AS (
+    SELECT sa.position,
+           sha256(string_agg(
+               int4send(c.seq) || vector_send(c.probe_vec)
+               || convert_to(jsonb_build_array(c.soft_negatives, c.hard_negatives,
+                                               c.domain_code)::text, 'UTF8'),
+               ''::bytea ORDER BY c.seq)) AS digest
+    FROM sequence_article sa
+    JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id AND c.probe_vec IS NOT NULL
+    GROUP BY sa.position
+)
+SELECT encode(sha256(string_agg(int4send(position) || digest, ''::bytea ORDER BY position)), 'hex')
+FROM digests;
+
 -- name: freeze
 -- From here on nothing of the set may change.
 UPDATE sequence_set
@@ -201,6 +240,118 @@ CROSS JOIN LATERAL (
     WHERE c.article_id = listed.article_id
       AND c.seq BETWEEN listed.first_seq AND listed.last_seq
 ) AS found;
+
+-- name: stream_spans_tmd
+-- As stream_spans, with the TMD codes beside the vectors; zeros where a concept has none.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(vector_send(c.concept_vec), ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_tmd_native
+-- As stream_spans_tmd, the vectors in the server's own byte order.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(c.concept_vec::bytea, ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: stream_spans_tmd_half
+-- As stream_spans_tmd, the vectors rounded to half precision; the codes are as they are.
+SELECT listed.place, found.first_seq, found.last_seq, found.vectors, found.codes
+FROM unnest(:article_ids ::bigint[], :first_seqs ::integer[], :last_seqs ::integer[])
+    WITH ORDINALITY AS listed (article_id, first_seq, last_seq, place)
+CROSS JOIN LATERAL (
+    SELECT min(c.seq) AS first_seq, max(c.seq) AS last_seq,
+           string_agg(halfvec_send(c.concept_vec::halfvec(768)), ''::bytea ORDER BY c.seq) AS vectors,
+           string_agg(vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)),
+                      ''::bytea ORDER BY c.seq) AS codes
+    FROM cpe_entry c
+    WHERE c.article_id = listed.article_id
+      AND c.seq BETWEEN listed.first_seq AND listed.last_seq
+) AS found;
+
+-- name: probe_articles
+-- The articles of a split that have probes, in their order, and how many each has.
+SELECT sa.article_id, count(*) AS probes
+FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+WHERE sa.sequence_set_id = :sequence_set_id AND sa.split = :split AND c.probe_vec IS NOT NULL
+GROUP BY sa.position, sa.article_id
+ORDER BY sa.position;
+
+-- name: probe_spans
+-- Probes in the order given: of each article those from the first to the last number, counted by
+-- seq. A negative is stored as a text; its vector is that of the first concept of the split that has
+-- this text, and a text that no concept has is left out. Texts are looked up once for all rows.
+WITH asked AS MATERIALIZED (
+    SELECT row_number() OVER (ORDER BY listed.place, probe.seq) AS place, probe.*
+    FROM unnest(:article_ids ::bigint[], :firsts ::integer[], :lasts ::integer[])
+        WITH ORDINALITY AS listed (article_id, first, last, place)
+    CROSS JOIN LATERAL (
+        SELECT c.cpe_id, c.seq, c.concept_text, c.soft_negatives, c.hard_negatives
+        FROM cpe_entry c
+        WHERE c.article_id = listed.article_id AND c.probe_vec IS NOT NULL
+        ORDER BY c.seq
+        OFFSET listed.first LIMIT listed.last - listed.first + 1
+    ) AS probe
+), named AS MATERIALIZED (
+    SELECT a.place, n.hard, n.text, n.number
+    FROM asked a
+    CROSS JOIN LATERAL (
+        SELECT false AS hard, text, number
+        FROM unnest(a.soft_negatives) WITH ORDINALITY AS soft (text, number)
+        UNION ALL
+        SELECT true, text, number
+        FROM unnest(a.hard_negatives) WITH ORDINALITY AS hard (text, number)
+    ) AS n
+    WHERE n.text <> a.concept_text
+), concept AS (
+    SELECT DISTINCT ON (c.concept_text) c.concept_text, c.cpe_id
+    FROM sequence_article sa JOIN cpe_entry c USING (article_id)
+    WHERE sa.sequence_set_id = :sequence_set_id AND sa.split = :split
+      AND c.concept_text IN (SELECT text FROM named)
+    ORDER BY c.concept_text, sa.position, c.seq
+), found AS (
+    SELECT n.place,
+           (array_agg(concept.cpe_id ORDER BY n.number) FILTER (WHERE NOT n.hard))
+               [1 : CAST(:most AS integer)] AS soft,
+           (array_agg(concept.cpe_id ORDER BY n.number) FILTER (WHERE n.hard))
+               [1 : CAST(:most AS integer)] AS hard
+    FROM named n JOIN concept ON concept.concept_text = n.text
+    GROUP BY n.place
+), ordered AS (
+    SELECT a.place, a.cpe_id, f.soft, f.hard
+    FROM asked a LEFT JOIN found f USING (place)
+    ORDER BY a.place
+    OFFSET 0
+)
+SELECT o.place, c.article_id, c.seq, c.domain_code, vector_send(c.probe_vec),
+       vector_send(c.concept_vec), vector_send(c.tmd_vec), soft.vectors, hard.vectors
+FROM ordered o
+CROSS JOIN LATERAL (SELECT * FROM cpe_entry e WHERE e.cpe_id = o.cpe_id OFFSET 0) AS c
+CROSS JOIN LATERAL (
+    SELECT string_agg(vector_send(e.concept_vec), ''::bytea ORDER BY i.number) AS vectors
+    FROM unnest(o.soft) WITH ORDINALITY AS i (cpe_id, number) JOIN cpe_entry e USING (cpe_id)
+) AS soft
+CROSS JOIN LATERAL (
+    SELECT string_agg(vector_send(e.concept_vec), ''::bytea ORDER BY i.number) AS vectors
+    FROM unnest(o.hard) WITH ORDINALITY AS i (cpe_id, number) JOIN cpe_entry e USING (cpe_id)
+) AS hard;
 
 -- name: leak_articles
 -- The articles of a set in its order, with the split and the text of each.

@@ -26,6 +26,7 @@ from lvmdb.evaluation.predictor import (
     kernels,
     load_members,
     pack_ensemble,
+    reads_tmd,
 )
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
@@ -173,7 +174,8 @@ def _fit(
     method = str(run.hyperparameters["method"])
     if method == "weighted":
         weights = _fitted_weights(db, run, sequences, members)
-    validation = SequenceStream(db, sequences, "val", StreamOptions(batch_size=BATCH))
+    read = StreamOptions(batch_size=BATCH, tmd=reads_tmd(members))
+    validation = SequenceStream(db, sequences, "val", read)
     means = measured(combined(db, sequences, method, members, weights), validation)
     metrics = [Metric(name, "val", 1, 1, value) for name, value in means.items()]
     saved = Checkpoint(
@@ -204,7 +206,8 @@ def _fitted_weights(
             "weighted: use --method mean or vote"
         )
     regression = StackedRegression(len(members))
-    for batch in SequenceStream(db, sequences, "val", StreamOptions(batch_size=BATCH)):
+    read = StreamOptions(batch_size=BATCH, tmd=reads_tmd(members))
+    for batch in SequenceStream(db, sequences, "val", read):
         predictions = [member.predict(batch) for member in members.values()]
         regression.add(predictions, batch.target)
     found = regression.weights()

@@ -244,7 +244,8 @@ class Evaluator:
     def _predict(
         self, run: Run, sequences: SequenceSet, split: str, predictor: Predictor
     ) -> dict[str, NDArray[Any]]:
-        stream = SequenceStream(self._db, sequences, split, StreamOptions(batch_size=BATCH))
+        options = StreamOptions(batch_size=BATCH, tmd=predictor.tmd)
+        stream = SequenceStream(self._db, sequences, split, options)
         parts: list[tuple[NDArray[Any], ...]] = []
         name = f"run {run.run_id} predicts"
         with self._progress.task(name, stream.windows, "windows") as advance:

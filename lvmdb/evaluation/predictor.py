@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -25,6 +25,7 @@ from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training import options
 from lvmdb.training.checkpoint import pack_state, unpack, unpack_state
+from lvmdb.training.data import PREDICTING, check_beside
 from lvmdb.training.train import fit
 
 Predict = Callable[[SequenceBatch], Tensor]
@@ -38,11 +39,13 @@ class Predictor:
         predict: from a batch on the host to `(batch, 768)` on the host.
         checkpoint_sha256: of the weights in use.
         kernel: the implementation that runs; of an ensemble, each that does.
+        tmd: whether it reads TMD codes behind the concepts; one that does not leaves them out.
     """
 
     predict: Predict
     checkpoint_sha256: bytes
     kernel: str
+    tmd: bool = False
 
 
 def load_predictor(
@@ -65,6 +68,7 @@ def load_predictor(
     Raises:
         RunError: the run has not succeeded, or of an ensemble a member is not what it was.
         ModelError: its checkpoint does not give the output that was stored with it.
+        SequenceError: the TMD codes that it reads are not those that it was planned on.
     """
     if run.status != "succeeded":
         raise RunError(
@@ -76,6 +80,7 @@ def load_predictor(
         raise RunError(f"run {run.run_id} has no checkpoint: 'lvmdb runs retry' trains it again")
     if run.kind == "ensemble":
         return _load_ensemble(db, run, sequences, device, best, pool)
+    check_beside(db, run, sequences, PREDICTING)
     architecture = registry.get(best.architecture)
     config, _ = options.from_row(architecture, best.config)
     built = architecture.build(config)
@@ -85,18 +90,22 @@ def load_predictor(
             fit(db, run, baseline, sequences)
         else:
             baseline.load_state(unpack_state(best.data))
-        return Predictor(baseline.predict, best.sha256, baseline.kernel)
+        return Predictor(
+            lambda batch: baseline.predict(_cut(batch, config.input_dim)),
+            best.sha256,
+            baseline.kernel,
+        )
     model = cast("LatentModel", built).to(device)
     unpack(best.data, model, config)
     model.eval()
 
     @torch.no_grad()
     def predict(batch: SequenceBatch) -> Tensor:
-        moved = batch.to(device)
+        moved = _cut(batch, config.input_dim).to(device)
         output: Tensor = model(moved.context, moved.mask)
         return output.float().cpu()
 
-    return Predictor(predict, best.sha256, model.kernel)
+    return Predictor(predict, best.sha256, model.kernel, config.reads_tmd)
 
 
 def load_members(
@@ -167,6 +176,11 @@ def kernels(members: Mapping[int, Predictor]) -> str:
     return "+".join(sorted({member.kernel for member in members.values()}))
 
 
+def reads_tmd(members: Mapping[int, Predictor]) -> bool:
+    """Whether any of them reads TMD codes; then all are given them, and others leave them out."""
+    return any(member.tmd for member in members.values())
+
+
 def pack_ensemble(
     method: str, members: Mapping[int, Predictor], weights: Mapping[int, float]
 ) -> bytes:
@@ -205,4 +219,11 @@ def _load_ensemble(
             "ensemble ('lvmdb ensemble create')"
         )
     predict = combined(db, sequences, method, members, weights, pool=pool)
-    return Predictor(predict, best.sha256, kernels(members))
+    return Predictor(predict, best.sha256, kernels(members), reads_tmd(members))
+
+
+def _cut(batch: SequenceBatch, width: int) -> SequenceBatch:
+    """Without the TMD codes, where a member of an ensemble does not read what others do."""
+    if batch.context.shape[-1] == width:
+        return batch
+    return replace(batch, context=batch.context[..., :width])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from lvmdb.errors import ModelError, UnknownNameError
-from lvmdb.models.config import ModelConfig, TrainedConfig
+from lvmdb.models.config import TMD_WIDTH, ModelConfig, TrainedConfig
 from lvmdb.models.options import from_options
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Architecture:
         trained: True: a module trained by gradients. False: a baseline with a `fit` of its own.
         objectives: what it can be trained for; `last` predicts what follows the whole context,
             `every` what follows each position of a sequence.
+        published: `module:function` that reads published weights (`published`); None: there are
+            none that it could start from.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Architecture:
     presets: Mapping[str, Options]
     trained: bool = True
     objectives: tuple[str, ...] = ("last",)
+    published: str | None = None
 
     def configure(self, options: Options | None = None, preset: str | None = None) -> ModelConfig:
         """A configuration from the defaults, then a preset, then single options.
@@ -72,15 +75,23 @@ class Architecture:
             )
         module, _, attribute = self.factory.partition(":")
         make = cast("Callable[[ModelConfig], Built]", getattr(import_module(module), attribute))
-        built = make(config)
         if not isinstance(config, TrainedConfig):
-            return built
+            return make(config)
         from lvmdb.models.centred import Centred
         from lvmdb.models.lag_residual import LagResidual
+        from lvmdb.models.multi_resolution import MultiResolution
 
-        model = cast("LatentModel", built)
+        if config.tmd == "condition":
+            model = cast(
+                "LatentModel", make(replace(config, tmd="none", input_dim=config.output_dim))
+            )
+            model.condition(TMD_WIDTH)
+        else:
+            model = cast("LatentModel", make(config))
         if config.residual:
             model = LagResidual(model, config.context_len)
         if config.centre:
             model = Centred(model)
+        if config.resolutions:
+            model = MultiResolution(model, config.resolutions)
         return model

@@ -6,6 +6,8 @@ What differs between architectures built on it is the mixer alone (pre-norm: Xio
 arXiv 2002.04745; RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467). Where a paper's block has a
 part for time and one for channels (attention and a feed-forward layer), each is a mixer of its own,
 one after the other. An architecture whose published weights expect another norm names it.
+
+Conditioned, h_0 = (1 + f(code)) W_in x, number by number: see `conditioning`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor, nn
 
 from lvmdb.models.base import LatentModel, read_context
+from lvmdb.models.conditioning import Conditioning
 
 NORM_EPS = 1e-5
 
@@ -72,6 +75,7 @@ class Backbone(LatentModel):
         norm: Norm = rms_norm,
     ) -> None:
         super().__init__(input_dim)
+        self.conditioning: Conditioning | None = None
         self.input_projection = nn.Linear(input_dim, d_model)
         self.blocks = nn.ModuleList(Block(d_model, mixer, dropout, norm) for mixer in mixers)
         self.norm = norm(d_model)
@@ -87,11 +91,21 @@ class Backbone(LatentModel):
         projected: Tensor = self.input_projection(context)
         return projected
 
+    def condition(self, width: int) -> None:
+        self.conditioning = Conditioning(width, self.output_projection.in_features)
+        self.input_dim += width
+
     def hidden(self, context: Tensor, mask: Tensor) -> Tensor:
         """The residual stream behind the last block, `(batch, time, d_model)`."""
         context, padding = read_context(context, mask, self.input_dim)
+        if self.conditioning is None:
+            stream = self.embed(context, padding)
+        else:
+            own = self.input_dim - self.conditioning.width
+            scale = self.conditioning(context[..., own:])  # (batch, time, d_model)
+            stream = self.embed(context[..., :own], padding) * scale
         # Under autocast the stream stays in the context's own precision: small steps add up in it.
-        stream = self.embed(context, padding).to(context.dtype)
+        stream = stream.to(context.dtype)
         for block in self.blocks:
             stream = block(stream, padding)
         return stream

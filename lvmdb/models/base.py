@@ -86,6 +86,30 @@ class LatentModel(nn.Module):
         predicted: Tensor = self.output_projection(state)
         return predicted
 
+    def start(self, context: Tensor, mask: Tensor, *, every: bool) -> Tensor:
+        """What a prediction is before the state adds to it: zero, but in models around others.
+
+        Args:
+            context, mask: as for `last_state`.
+            every: after each position, or after the last.
+
+        Returns:
+            `(batch, time, output_dim)` if `every`, else `(batch, output_dim)`.
+        """
+        shape = context.shape[:2] if every else context.shape[:1]
+        return context.new_zeros(*shape, self.head.out_features)
+
+    def condition(self, width: int) -> None:
+        """From now on read so many numbers more of each context vector, which scale the stream.
+
+        Raises:
+            ModelError: the architecture is not built on the shared backbone.
+        """
+        raise ModelError(
+            f"tmd=condition scales the stream of the shared backbone, which {type(self).__name__} "
+            "is not built on: use --set tmd=input"
+        )
+
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
         """Predict the vectors that follow a context, `(batch, output_dim)`; see `last_state`."""
         return self.predict(self.last_state(context, mask), context, mask)

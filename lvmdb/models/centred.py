@@ -53,6 +53,9 @@ class Centred(LatentModel):
     def predict(self, state: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         return self.body.predict(state, self._moved(context), mask) + self.mean
 
+    def start(self, context: Tensor, mask: Tensor, *, every: bool) -> Tensor:
+        return self.body.start(self._moved(context), mask, every=every) + self.mean
+
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
         predicted: Tensor = self.body(self._moved(context), mask)
         return predicted + self.mean

@@ -79,6 +79,10 @@ class LagResidual(LatentModel):
         weigh = self.weighted if state.dim() == 2 else self.weighted_every
         return weigh(context, mask) + self.body.predict(state, context, mask) * self._scale
 
+    def start(self, context: Tensor, mask: Tensor, *, every: bool) -> Tensor:
+        """The weighting alone."""
+        return (self.weighted_every if every else self.weighted)(context, mask)
+
     def forward(self, context: Tensor, mask: Tensor) -> Tensor:
         # Not by a state: a body that generates has none.
         added: Tensor = self.body(context, mask)

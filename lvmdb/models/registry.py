@@ -104,6 +104,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 34, "d_state": 128},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:mamba2",
     ),
     Architecture(
         name="rwkv",
@@ -117,6 +118,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 22},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:rwkv",
     ),
     Architecture(
         name="s4",
@@ -188,6 +190,7 @@ _ALL = (
             "full": {"d_model": 768, "layers": 12, "heads": 12},
         },
         objectives=("last", "every"),
+        published="lvmdb.models.published:gpt2",
     ),
     Architecture(
         name="linformer",

@@ -24,13 +24,14 @@ class Arena:
     Args:
         slots: number of blocks that are held at a time.
         rows: vectors of the largest block.
+        width: numbers of a vector.
 
     Attributes:
-        vectors: `(slots * rows, 768)`.
+        vectors: `(slots * rows, width)`.
     """
 
-    def __init__(self, slots: int, rows: int) -> None:
-        self.vectors: NDArray[np.float32] = np.empty((slots * rows, DIMENSION), dtype=np.float32)
+    def __init__(self, slots: int, rows: int, width: int = DIMENSION) -> None:
+        self.vectors: NDArray[np.float32] = np.empty((slots * rows, width), dtype=np.float32)
         self._rows = rows
         self._slots = slots
         self._free = [slot * rows for slot in range(slots)]

@@ -15,7 +15,8 @@ class Assembly:
     """Windows of the blocks that are held, by their position in the epoch, until they are due.
 
     Args:
-        vectors: `(rows, 768)`, where the windows' concepts are.
+        vectors: `(rows, width)`, where the windows' concepts are: 768 numbers each, or 784 with
+            the TMD code, which targets leave out.
         articles: of the split.
         windowing: how windows lie.
         every: a target after each concept of a context; else one after the last.
@@ -77,6 +78,8 @@ class Assembly:
             target = self._gathered(rows + 1, padding, pin_memory)
         else:
             target = self._gathered(row + length, None, pin_memory)
+        if self._vectors.shape[1] != DIMENSION:
+            target = target[..., :DIMENSION].contiguous()
         batch = SequenceBatch(
             context=context,
             mask=torch.from_numpy(present),
@@ -87,8 +90,9 @@ class Assembly:
         return batch.pin_memory() if pin_memory else batch
 
     def _gathered(self, rows: Ints, padding: NDArray[np.bool_] | None, pin: bool) -> torch.Tensor:
-        """Vectors `(*rows.shape, 768)` copied once, to where a GPU can fetch them if pinned."""
-        gathered = torch.empty((*rows.shape, DIMENSION), dtype=torch.float32, pin_memory=pin)
+        """Vectors `(*rows.shape, width)` copied once, to where a GPU can fetch them if pinned."""
+        shape = *rows.shape, self._vectors.shape[1]
+        gathered = torch.empty(shape, dtype=torch.float32, pin_memory=pin)
         out = gathered.numpy()
         # The default mode would copy twice.
         np.take(self._vectors, rows, axis=0, out=out, mode="clip")

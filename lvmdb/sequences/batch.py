@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ class SequenceBatch:
     A batch may be empty: where several processes share a global batch, one may have none of it.
 
     Attributes:
-        context: `(batch, time, 768)` float32, oldest concept first.
+        context: `(batch, time, 768)` float32, oldest concept first; with TMD codes
+            `(batch, time, 784)`, each behind its concept.
         mask: `(batch, time)` bool, True where `context` holds a concept; padding is on the left.
         target: for the objective `last`, `(batch, 768)` float32, the concept that follows the
             context; for `every`, `(batch, time, 768)`, the concept that follows each position, and
@@ -42,23 +44,33 @@ class SequenceBatch:
         """How many vectors are to be predicted. (On a GPU, the host waits for the mask once.)"""
         return int(self.mask.sum()) if self.target.dim() == 3 else len(self)
 
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> SequenceBatch:
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """The same batch on another device."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> SequenceBatch:
+    def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from which a GPU copies without waiting."""
         return self._map(lambda t: t.pin_memory())
 
-    def select(self, rows: Tensor) -> SequenceBatch:
+    def select(self, rows: Tensor) -> Self:
         """The windows where `rows`, `(batch,)` bool, is True."""
         return self._map(lambda t: t[rows])
 
-    def _map(self, move: Callable[[Tensor], Tensor]) -> SequenceBatch:
-        return SequenceBatch(
-            context=move(self.context),
-            mask=move(self.mask),
-            target=move(self.target),
-            article_id=move(self.article_id),
-            target_seq=move(self.target_seq),
-        )
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{each.name: move(getattr(self, each.name)) for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class ProbeBatch(SequenceBatch):
+    """Questions with their answers: the context is a probe alone, the target its concept.
+
+    Attributes:
+        soft, hard: `(batch, 3, 768)` float32, concepts that are like the target and are not it, and
+            concepts that are not like it; zeros where there are fewer than three.
+        soft_present, hard_present: `(batch, 3)` bool, True where there is one.
+    """
+
+    soft: Tensor
+    soft_present: Tensor
+    hard: Tensor
+    hard_present: Tensor

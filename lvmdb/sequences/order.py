@@ -163,6 +163,16 @@ def dealt(windows: Ints, shards: int) -> Ints:
     return shard
 
 
+def most_at_once(first: Ints, last: Ints) -> int:
+    """How many of the ranges `first` to `last`, ends included, hold a number, at most."""
+    if not len(first):
+        return 0
+    starts, ends = np.sort(first), np.sort(last)
+    begun = np.searchsorted(starts, starts, side="right")
+    ended = np.searchsorted(ends, starts, side="left")
+    return int((begun - ended).max())
+
+
 def _blocks(pieces: Pieces, shard: int, rotation: Rotation, least: int) -> Blocks:
     """Consecutive pieces of a shard in blocks of at least so many concepts."""
     first_piece = grouped(pieces.concepts, least)

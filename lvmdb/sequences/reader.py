@@ -18,7 +18,7 @@ from psycopg.pq import Format
 
 from lvmdb.db import native
 from lvmdb.db.queries import psycopg_sql
-from lvmdb.db.types import DIMENSION
+from lvmdb.db.types import DIMENSION, TMD_DIMENSION
 from lvmdb.errors import SequenceError
 from lvmdb.sequences.windows import Spans, grouped
 
@@ -32,30 +32,33 @@ def read_spans(
     *,
     fetch_rows: int = FETCH_ROWS,
     half: bool = False,
+    tmd: bool = False,
 ) -> Generator[NDArray[np.floating[Any]]]:
     """The vectors `(concepts, 768)` of each span, in order, in the server's type and byte order.
 
     An array is a view of what was received: assign it to rows of a float32 array, which casts it
-    and turns the bytes in one pass.
+    and turns the bytes in one pass. With `tmd` it is `(concepts, 784)` float32.
 
     Args:
         connection: with a transaction open or about to be; the cursor lives in it.
         spans: what to read.
         fetch_rows: concepts a round trip, about.
         half: rounded to half precision on the server.
+        tmd: with each concept's TMD code behind its vector; zeros where it has none.
 
     Raises:
         SequenceError: the database holds other concepts than were counted.
     """
     if not len(spans):
         return
-    name = "stream_spans"
+    name = "stream_spans_tmd" if tmd else "stream_spans"
     if half:
         name += "_half"
     elif native.allowed(connection):
         name += "_native"
     expected = list(zip(spans.first_seq.tolist(), spans.last_seq.tolist(), strict=True))
-    with _cursor(connection) as cursor:
+    with server_cursor(connection, "stream_spans") as cursor:
+        cursor.adapters.register_loader("bytea", _Received)
         cursor.execute(
             psycopg_sql("sequences", name),
             {
@@ -71,7 +74,12 @@ def read_spans(
                 place += 1
                 if row[:3] != (place, first_seq, last_seq):
                     raise changed()
-                yield _parsed(row[3], last_seq - first_seq + 1, half)
+                concepts = last_seq - first_seq + 1
+                vectors = _parsed(row[3], concepts, DIMENSION, half)
+                if tmd:
+                    codes = _parsed(row[4], concepts, TMD_DIMENSION)
+                    vectors = np.concatenate([vectors, codes], axis=1, dtype=np.float32)
+                yield vectors
         if place != len(spans):
             raise changed()
 
@@ -86,9 +94,11 @@ class _Received(Loader):
 
 
 @contextmanager
-def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCursor[Any]]:
-    cursor = connection.cursor(name="stream_spans", binary=True)
-    cursor.adapters.register_loader("bytea", _Received)
+def server_cursor(
+    connection: psycopg.Connection[Any], name: str
+) -> Iterator[psycopg.ServerCursor[Any]]:
+    """A binary cursor on the server, closed at the end; with the connection if that is broken."""
+    cursor = connection.cursor(name=name, binary=True)
     try:
         yield cursor
     finally:
@@ -100,17 +110,19 @@ def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCurso
             cursor.close()
 
 
-def _parsed(value: Buffer | None, concepts: int, half: bool) -> NDArray[np.floating[Any]]:
+def _parsed(
+    value: Buffer | None, concepts: int, dimension: int, half: bool = False
+) -> NDArray[np.floating[Any]]:
     if value is None:  # no vector at all
         raise changed()
     # Native bytes begin with the dimensions in the server's order, all others in network order.
-    order = ">" if value[:2] == DIMENSION.to_bytes(2, "big") else "<"
+    order = ">" if value[:2] == dimension.to_bytes(2, "big") else "<"
     number = f"{order}f{2 if half else 4}"
     row = np.dtype(
         [
             ("dimensions", f"{order}i2"),
             ("unused", f"{order}i2"),
-            ("vector", number, (DIMENSION,)),
+            ("vector", number, (dimension,)),
         ]
     )
     # A vector that is NULL is missing; one of another width makes another length, or other
@@ -118,7 +130,7 @@ def _parsed(value: Buffer | None, concepts: int, half: bool) -> NDArray[np.float
     if len(value) != concepts * row.itemsize:
         raise changed()
     parsed = np.frombuffer(value, dtype=row)
-    if np.any(parsed["dimensions"] != DIMENSION):
+    if np.any(parsed["dimensions"] != dimension):
         raise changed()
     vectors: NDArray[np.floating[Any]] = parsed["vector"]
     return vectors

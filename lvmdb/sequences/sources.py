@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lvmdb.ahead import ahead
 from lvmdb.db import snapshots
 from lvmdb.db.engine import Database
-from lvmdb.db.types import DIMENSION
+from lvmdb.db.types import DIMENSION, TMD_DIMENSION
 from lvmdb.errors import SequenceError
 from lvmdb.sequences.arena import Arena
 from lvmdb.sequences.order import Blocks
@@ -25,7 +25,7 @@ class Source(Protocol):
     """Vectors of blocks, in their order.
 
     Attributes:
-        vectors: `(rows, 768)` float32.
+        vectors: `(rows, 768)` float32; `(rows, 784)` with TMD codes.
     """
 
     vectors: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Streamed:
         connections: each in a transaction that sees the same state.
         articles, blocks: what to read, and in what order.
         in_use: blocks that are needed at a time, at most.
-        fetch_rows, half: of the readers.
+        fetch_rows, half, tmd: of the readers.
     """
 
     def __init__(
@@ -56,14 +56,15 @@ class Streamed:
         in_use: int,
         fetch_rows: int,
         half: bool,
+        tmd: bool,
     ) -> None:
         self._articles, self._blocks = articles, blocks
-        self._fetch_rows, self._half = fetch_rows, half
+        self._fetch_rows, self._half, self._tmd = fetch_rows, half, tmd
         count = len(connections)
         # A reader that has decoded a round trip asks for the next: it may not wait for its turn.
         ready = -(-fetch_rows * len(blocks) // max(1, int(blocks.concepts.sum())))
         slots = min(in_use + (ready + 1) * count, len(blocks))
-        self._arena = Arena(slots, int(blocks.concepts.max(initial=0)))
+        self._arena = Arena(slots, int(blocks.concepts.max(initial=0)), _width(tmd))
         self.vectors = self._arena.vectors
         self._rows: dict[int, int] = {}
         self._readers = [
@@ -97,7 +98,9 @@ class Streamed:
         """One connection's blocks, in order: the first row of the slot that holds each."""
         mine = self._blocks.take(np.array(numbers, dtype=np.int64))
         spans = spans_of(mine.pieces, self._articles)
-        read = read_spans(connection, spans, fetch_rows=self._fetch_rows, half=self._half)
+        read = read_spans(
+            connection, spans, fetch_rows=self._fetch_rows, half=self._half, tmd=self._tmd
+        )
         with closing(read):
             for number, concepts in zip(numbers, mine.concepts.tolist(), strict=True):
                 row = self._arena.take(number)
@@ -110,7 +113,7 @@ class Cached:
 
     Args:
         pieces: those that are held, in order of their places.
-        vectors: `(concepts, 768)`, the pieces' one after the other.
+        vectors: `(concepts, width)`, the pieces' one after the other.
     """
 
     def __init__(self, pieces: Pieces, vectors: NDArray[np.float32]) -> None:
@@ -129,22 +132,25 @@ class Cached:
         what: str,
         fetch_rows: int,
         half: bool,
+        tmd: bool,
     ) -> Cached:
         """Read all pieces of the blocks.
 
         Raises:
             SequenceError: they take more than `most_bytes`; the message says of `what`.
         """
-        needed = int(blocks.concepts.sum()) * DIMENSION * 4
+        width = _width(tmd)
+        needed = int(blocks.concepts.sum()) * width * 4
         if needed > most_bytes:
             raise SequenceError(
                 f"--cache: {what} takes {needed / 1e6:,.0f} MB of memory a process, the cache may "
                 f"hold {most_bytes / 1e6:,.0f} MB: give more, or leave the cache out"
             )
         pieces = blocks.pieces.take(np.argsort(blocks.pieces.place))
-        vectors = np.empty((int(pieces.concepts.sum()), DIMENSION), dtype=np.float32)
+        vectors = np.empty((int(pieces.concepts.sum()), width), dtype=np.float32)
         spans = spans_of(pieces, articles)
-        with closing(read_spans(connection, spans, fetch_rows=fetch_rows, half=half)) as read:
+        read = read_spans(connection, spans, fetch_rows=fetch_rows, half=half, tmd=tmd)
+        with closing(read):
             _fill(vectors, read)
         return cls(pieces, vectors)
 
@@ -186,6 +192,10 @@ def readers(
                 stack.enter_context(snapshots.reading(db, shared)) for _ in range(count - 1)
             ]
         yield connections
+
+
+def _width(tmd: bool) -> int:
+    return DIMENSION + TMD_DIMENSION if tmd else DIMENSION
 
 
 def _fill(rows: NDArray[np.float32], read: Iterator[NDArray[np.floating[Any]]]) -> None:

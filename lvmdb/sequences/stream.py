@@ -8,11 +8,11 @@ is waited for, and the stream goes on at its batch.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import psycopg
@@ -28,14 +28,13 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.assembly import Assembly
 from lvmdb.sequences.batch import OBJECTIVES, SequenceBatch
-from lvmdb.sequences.order import Blocks, EpochOrder, generator_for
+from lvmdb.sequences.order import Blocks, EpochOrder, generator_for, most_at_once
 from lvmdb.sequences.reader import FETCH_ROWS, changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.sources import Cached, Source, Streamed, readers
 from lvmdb.sequences.windows import (
     CONCEPTS,
     Articles,
-    Ints,
     Pieces,
     Windowing,
     article_pieces,
@@ -44,6 +43,9 @@ from lvmdb.sequences.windows import (
 
 BUFFER_SIZE = 4096
 """Concepts among which windows are shuffled, in the buffers of all shards together."""
+
+Verify = Callable[[], object]
+"""Raises a `SequenceError` where the data is not what it was."""
 
 FRUITLESS = 3
 """A connection that is lost so many times, without a batch in between, is an error."""
@@ -68,6 +70,8 @@ class StreamOptions:
         readers: connections that read; they change nothing but the speed.
         snapshot: the state of the database to read, exported by another connection.
         half: vectors are rounded to half precision on the way: half the bytes.
+        tmd: contexts are `(batch, time, 784)`: behind each concept its TMD code, zeros where it has
+            none.
         cache_bytes: hold this process's vectors in memory, if they take no more; 0 holds none.
         pin_memory: batches in page-locked memory, for a GPU.
         fetch_rows: concepts a round trip, about.
@@ -86,6 +90,7 @@ class StreamOptions:
     readers: int = 1
     snapshot: str | None = None
     half: bool = False
+    tmd: bool = False
     cache_bytes: int = 0
     pin_memory: bool = False
     fetch_rows: int = FETCH_ROWS
@@ -100,6 +105,8 @@ class SequenceStream:
         split: `train`, `val` or `test`.
         options: batch size, order, objective, processes, readers.
         progress: told when the server is waited for.
+        verify: holds the data against what it was, after the server went away; by default the set's
+            own fingerprint.
 
     Raises:
         SequenceError: the set is a draft, or has fewer shards than there are processes, or the
@@ -113,12 +120,14 @@ class SequenceStream:
         split: str,
         options: StreamOptions,
         progress: Progress = SILENT,
+        verify: Verify | None = None,
     ) -> None:
         self.sequences = sequences
         self.split = split
         self.options = options
         self._db = db
         self._progress = progress
+        self._verify = verify or partial(sets.verify, db, sequences)
         self._fingerprint = sequences.frozen_fingerprint
         self._held: list[Cached] = []  # shared with the streams of other epochs
         if options.world_size > sequences.shards:
@@ -155,12 +164,12 @@ class SequenceStream:
         """Global batches of an epoch."""
         return -(-self.windows // self.options.batch_size)
 
-    def at(
-        self, epoch: int, first_batch: int = 0, *, snapshot: str | None = None
-    ) -> SequenceStream:
+    def at(self, epoch: int, first_batch: int = 0, *, snapshot: str | None = None) -> Self:
         """The same stream in an epoch's order, from a global batch on."""
         options = replace(self.options, epoch=epoch, first_batch=first_batch, snapshot=snapshot)
-        stream = SequenceStream(self._db, self.sequences, self.split, options, self._progress)
+        stream = type(self)(
+            self._db, self.sequences, self.split, options, self._progress, self._verify
+        )
         stream._held = self._held
         stream.windows = self.windows  # not counted again
         return stream
@@ -186,11 +195,12 @@ class SequenceStream:
                 if fruitless == FRUITLESS:
                     raise
                 # What it shows now may be another state: the same only if the content is.
-                patiently(lambda: sets.verify(self._db, self.sequences), self._progress)
+                patiently(self._verify, self._progress)
                 snapshot = None
 
     def vectors(self) -> Generator[NDArray[np.float32]]:
-        """The concepts `(rows, 768)` of the split's articles, in corpus order, each one once.
+        """The concepts `(rows, 768)` of the split's articles, in corpus order, each one once; with
+        TMD codes `(rows, 784)`.
 
         An array is used again after the next step.
         """
@@ -219,7 +229,9 @@ class SequenceStream:
             needed = np.maximum(blocks.first, first_position) // size
             done = blocks.last // size
             span = size + int((blocks.last - blocks.first).max(initial=0))
-            with self._source(connections, articles, order, blocks, _most(needed, done)) as source:
+            with self._source(
+                connections, articles, order, blocks, most_at_once(needed, done)
+            ) as source:
                 assembly = Assembly(
                     source.vectors,
                     articles,
@@ -280,6 +292,7 @@ class SequenceStream:
                 in_use=in_use,
                 fetch_rows=options.fetch_rows,
                 half=options.half,
+                tmd=options.tmd,
             )
         )
 
@@ -303,16 +316,7 @@ class SequenceStream:
                 what=f"the {self.split} split of sequence set '{self.sequences.name}'",
                 fetch_rows=options.fetch_rows,
                 half=options.half,
+                tmd=options.tmd,
             )
             self._held.append(held)
         return nullcontext(self._held[0].of(blocks))
-
-
-def _most(first: Ints, last: Ints) -> int:
-    """How many of the ranges `first` to `last`, ends included, hold a number, at most."""
-    if not len(first):
-        return 0
-    starts, ends = np.sort(first), np.sort(last)
-    begun = np.searchsorted(starts, starts, side="right")
-    ended = np.searchsorted(ends, starts, side="left")
-    return int((begun - ended).max())

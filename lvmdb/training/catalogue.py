@@ -49,6 +49,10 @@ def options_of(architecture: Architecture) -> list[dict[str, object]]:
         rows.append({"option": option.name, "default": value, **presets, "of": "model"})
     if architecture.trained:
         for option in fields(TrainingOptions):
+            if option.name in FROM_SEQUENCES or (
+                option.name == "init" and architecture.published is None
+            ):
+                continue
             presets = dict.fromkeys(architecture.presets, option.default)
             rows.append(
                 {"option": option.name, "default": option.default, **presets, "of": "training"}

@@ -173,7 +173,10 @@ def _forked(
         )
     if "preset" in given:
         raise UsageError("--set preset: a fork has its parent's options; name those to change")
-    kept = {n: v for n, v in parent.hyperparameters.items() if n not in options.FROM_SEQUENCES}
+    if "init" in given:
+        raise UsageError("--set init: a fork starts from its parent's weights")
+    left = {*options.FROM_SEQUENCES, "init"}
+    kept = {n: v for n, v in parent.hyperparameters.items() if n not in left}
     planned = prepare(
         parent.architecture,
         sequences,

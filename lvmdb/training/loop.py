@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
@@ -31,17 +30,17 @@ from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.models.options import to_options
 from lvmdb.models.statistics import measure
 from lvmdb.progress import Progress
-from lvmdb.sequences import sets
-from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.stream import SequenceStream
-from lvmdb.training import losses
 from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
 from lvmdb.training.curriculum import Curriculum
+from lvmdb.training.data import verify_all
 from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
+from lvmdb.training.round_trip import ROWS, RoundTrip, makes_trip
 from lvmdb.training.schedule import learning_rate
 from lvmdb.training.step import Stepper, seed_step
+from lvmdb.training.validation import validation_totals
 
 STEP_LOSS_EVERY = 50
 """Batches between two values of the curve within an epoch (metric `step_loss`)."""
@@ -87,6 +86,7 @@ class Trainer:
         world: the processes that train together.
         checkpoint_every: seconds between two checkpoints within an epoch; 0: after every batch.
         progress: told of batches and epochs.
+        round_trip: vectors to text and back, for a run that asks for it.
     """
 
     def __init__(
@@ -102,12 +102,14 @@ class Trainer:
         world: World,
         checkpoint_every: float,
         progress: Progress,
+        round_trip: RoundTrip | None = None,
     ) -> None:
         self._db, self._run, self._claim, self._progress = db, run, claimed, progress
         self._model, self._config, self._options = model, config, options
         self._train, self._validation = train, validation
         self._world, self._every = world, checkpoint_every
-        self._stepper = Stepper(model, run.loss or "", options, world, train.sequences.context_len)
+        context_len = train.sequences.context_len
+        self._stepper = Stepper(model, run.loss or "", options, world, context_len, round_trip)
         self._curriculum: Curriculum | None = None
         self._saved_at = time.monotonic()
         self._verified = 1  # sessions of the claim since whose beginning the data was verified
@@ -162,9 +164,12 @@ class Trainer:
                 seed_step(self._run.seed, state.step, world.rank)
                 values = {}
                 if targets:
-                    values = self._stepper.step(batch, self._rate(state.step), targets)
+                    trip = makes_trip(state.step + 1, self._options.roundtrip_every)
+                    values = self._stepper.step(batch, self._rate(state.step), targets, trip)
                 state.step += 1
                 state.batch += 1
+                if (term := values.pop("round_trip", None)) is not None:
+                    self._note("train", epoch, {"round_trip": self._mean(term, min(own, ROWS))})
                 averages.add(values, own)
                 if targets and state.step % STEP_LOSS_EVERY == 0:
                     self._note("train", epoch, {"step_loss": self._mean(values["loss"], own)})
@@ -216,7 +221,8 @@ class Trainer:
             return
         patiently(self._claim.keep, self._progress)
         if self._claim.sessions > self._verified:
-            patiently(lambda: sets.verify(self._db, self._train.sequences), self._progress)
+            run, data = self._run, self._train.sequences
+            patiently(lambda: verify_all(self._db, run, data), self._progress)
             self._verified = self._claim.sessions
 
     def _validate(self) -> dict[str, float]:
@@ -322,31 +328,3 @@ class Trainer:
                 f"the {which} loss of run {self._run.run_id} became {value} at step "
                 f"{self.state.step}: try a lower rate (--set lr=...)"
             )
-
-
-@torch.no_grad()
-def validation_totals(stepper: Stepper, batches: Iterable[SequenceBatch]) -> Totals:
-    """Loss and its terms, mean squared error over dimensions and cosine, summed over a split."""
-    averages = Averages()
-    model = stepper.model
-    model.eval()
-    for batch in batches:
-        judged = stepper.judge(batch)
-        if judged is None:
-            continue
-        answered, value = judged
-        said = answered.prediction
-        if model.generates:
-            # What is shown is what the model would say; its loss is of something easier.
-            moved = batch.to(stepper.device, non_blocking=True)
-            said = model(moved.context, moved.mask)
-        averages.add(
-            {
-                "loss": value.total,
-                **value.terms,
-                "mse": losses.mse_mean(said, answered.target),
-                "cosine": 1.0 - losses.cosine_distance(said, answered.target),
-            },
-            len(batch),
-        )
-    return averages.totals()

@@ -2,6 +2,7 @@
 
 last    reads a context and predicts the one vector that follows it
 every   reads a sequence and predicts, after every position, the vector that follows there
+probe   reads a question alone and predicts the concept that answers it, as `last` does
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lvmdb.models.base import LatentModel
-from lvmdb.sequences.batch import SequenceBatch
+from lvmdb.sequences.batch import ProbeBatch, SequenceBatch
 from lvmdb.training.losses import Answer
+from lvmdb.training.margins import MARGINS, Margins, margin_terms
 
 
 def answer(
-    model: LatentModel, batch: SequenceBatch, lags: int = 0, *, with_context: bool = False
+    model: LatentModel,
+    batch: SequenceBatch,
+    lags: int = 0,
+    *,
+    with_context: bool = False,
+    margins: Margins = MARGINS,
 ) -> Answer:
     """What the model says to a batch, one row for every vector to be predicted.
 
@@ -27,6 +34,7 @@ def answer(
         batch: of either objective.
         lags: concepts of a context, for a loss that tells the truth from others; 0: for others.
         with_context: with the `lags` concepts before each target.
+        margins: by which a batch of probes keeps its negatives off.
 
     Returns:
         Rows as in `SequenceBatch.targets`; an empty batch has none, and their mean is no number.
@@ -39,12 +47,12 @@ def answer(
         denoised = model.denoised(context, mask, target)
         if target.dim() == 3:
             denoised, target = denoised[mask], target[mask]
-        return Answer(denoised, target)
+        return Answer(denoised, target, extra=_margins(denoised, batch, margins))
     state = (model.states if target.dim() == 3 else model.last_state)(context, mask)
     prediction = model.predict(state, context, mask)
     if target.dim() == 3:
         state, prediction, target = state[mask], prediction[mask], target[mask]
-    extra = model.extra_terms(state, prediction, target)
+    extra = model.extra_terms(state, prediction, target) | _margins(prediction, batch, margins)
     if not lags:
         return Answer(prediction, target, extra=extra)
     concepts, present = _context(batch, target.shape[-1], lags) if with_context else (None, None)
@@ -60,6 +68,10 @@ def _place(batch: SequenceBatch) -> Tensor:
     back = torch.arange(time - 1, -1, -1, device=seq.device)
     every = torch.stack([article.unsqueeze(1).expand(-1, time), seq.unsqueeze(1) - back], -1)
     return every[batch.mask]
+
+
+def _margins(prediction: Tensor, batch: SequenceBatch, margins: Margins) -> dict[str, Tensor]:
+    return margin_terms(prediction, batch, margins) if isinstance(batch, ProbeBatch) else {}
 
 
 def _context(batch: SequenceBatch, width: int, lags: int) -> tuple[Tensor, Tensor]:

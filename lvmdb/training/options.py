@@ -8,13 +8,20 @@ from typing import Any, Literal
 
 from lvmdb.errors import ModelError, UnknownNameError
 from lvmdb.models.architecture import Architecture
-from lvmdb.models.config import ModelConfig, at_least, one_of
+from lvmdb.models.config import TMD_WIDTH, ModelConfig, at_least, one_of
 from lvmdb.models.options import from_options, to_options
 from lvmdb.sequences.batch import OBJECTIVES
 from lvmdb.training import curriculum, losses
+from lvmdb.training.margins import MARGINS
 
-FROM_SEQUENCES = ("context_len", "input_dim", "output_dim")
-"""Options of a model that its sequence set decides."""
+FROM_SEQUENCES = (
+    *("context_len", "input_dim", "output_dim"),
+    *("tmd_fingerprint", "probe_fingerprint", "init_sha256"),
+)
+"""Options that nobody chooses: the sequence set, what the run reads of it, and files decide."""
+
+PROBE = "probe"
+"""The objective of answering questions; its batches are those of `last`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +40,23 @@ class TrainingOptions:
         patience: epochs without a better validation loss after which training stops; 0 never.
         buffer_size: concepts held in the shuffle buffers, all shards together.
         objective: `last`: windows of the sequence set, of which a model predicts what follows;
-            `every`: sequences of an article, of which it predicts what follows each position.
+            `every`: sequences of an article, of which it predicts what follows each position;
+            `probe`: questions, of which it predicts the concepts that answer them.
         sequence_len: concepts that a sequence reads, at most; `every` only.
         temperature: of the loss InfoNCE.
         context_negatives: InfoNCE also tells the truth from the concepts of its own context.
         curriculum: which windows an epoch trains on, by how coherent their context is: `none`: all;
             `bands` or `quantiles`: see `training.curriculum`.
         half: read the training vectors rounded to half precision, which halves what is sent.
+        margin_soft, margin_hard: of `probe`: by how much, in cosine, a prediction must be nearer to
+            its concept than to negatives that are like it, or are not.
+        roundtrip_every: after every so many steps, in one some predictions go through text and
+            back and are held against what comes; 0: never.
+        init: a folder of published weights whose blocks the model starts with, for the
+            architectures that have any.
+        tmd_fingerprint, probe_fingerprint: of the TMD codes, and the probes, that the run reads, as
+            they were when it was planned.
+        init_sha256: of the weights in the folder `init`.
     """
 
     epochs: int = 10
@@ -51,19 +68,27 @@ class TrainingOptions:
     clip: float = 1.0
     patience: int = 3
     buffer_size: int = 4096
-    objective: Literal["last", "every"] = "last"
+    objective: Literal["last", "every", "probe"] = "last"
     sequence_len: int = 64
     temperature: float = losses.TEMPERATURE
     context_negatives: bool = False
     curriculum: Literal["none", "bands", "quantiles"] = "none"
     half: bool = False
+    margin_soft: float = MARGINS.soft
+    margin_hard: float = MARGINS.hard
+    roundtrip_every: int = 0
+    init: str | None = None
+    tmd_fingerprint: str | None = None
+    probe_fingerprint: str | None = None
+    init_sha256: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "buffer_size"):
             at_least(name, getattr(self, name), 1)
-        at_least("patience", self.patience, 0)
+        for name in ("patience", "roundtrip_every"):
+            at_least(name, getattr(self, name), 0)
         at_least("sequence_len", self.sequence_len, 2)
-        one_of("objective", self.objective, OBJECTIVES)
+        one_of("objective", self.objective, (*OBJECTIVES, PROBE))
         one_of("curriculum", self.curriculum, ("none", *curriculum.KINDS))
         for name in ("lr", "temperature"):
             if not 0 < getattr(self, name) < 1:
@@ -80,6 +105,11 @@ class TrainingOptions:
         for name in ("warmup", "final_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        if self.half and self.objective == PROBE:
+            raise ModelError("half is for windows and sequences: leave it out of objective=probe")
+        for name in ("margin_soft", "margin_hard"):
+            if not 0 <= getattr(self, name) <= 2:
+                raise ModelError(f"{name} must be from 0 to 2, not {getattr(self, name)}")
         for name in ("weight_decay", "clip"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ModelError(f"{name} must be 0 or more, not {getattr(self, name)}")
@@ -102,15 +132,21 @@ def resolve(
     options = dict(given)
     preset = options.pop("preset", None)
     model_fields = {f.name for f in fields(architecture.config)} - set(FROM_SEQUENCES)
-    training_fields = {f.name for f in fields(TrainingOptions)} if architecture.trained else set()
+    training_fields = {f.name for f in fields(TrainingOptions)} - set(FROM_SEQUENCES)
+    if not architecture.trained:
+        training_fields = set()
     for name in options:
         if name not in model_fields | training_fields:
             raise UnknownNameError(
                 f"option of {architecture.name}", name, model_fields | training_fields | {"preset"}
             )
+    width: dict[str, object] = {}
+    if str(options.get("tmd", "none")).strip() != "none":
+        width["input_dim"] = architecture.config().output_dim + TMD_WIDTH
     model = architecture.configure(
         {
             "context_len": context_len,
+            **width,
             **{name: value for name, value in options.items() if name in model_fields},
         },
         None if preset is None else str(preset),
@@ -144,7 +180,12 @@ def from_row(
 def _training(architecture: Architecture, chosen: Mapping[str, object]) -> TrainingOptions:
     """Options of training that the architecture can be trained with."""
     training = from_options(TrainingOptions, chosen)
-    if training.objective not in architecture.objectives:
+    if training.init is not None and architecture.published is None:
+        raise ModelError(
+            f"init: {architecture.name} starts from no published weights: leave it out"
+        )
+    shape = "last" if training.objective == PROBE else training.objective
+    if shape not in architecture.objectives:
         raise ModelError(
             f"{architecture.name} cannot be trained for objective '{training.objective}': "
             f"it has {', '.join(architecture.objectives)}"

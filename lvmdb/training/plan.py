@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from sqlalchemy import Connection
 
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import UsageError
 from lvmdb.models import registry
-from lvmdb.models.config import ModelConfig
+from lvmdb.models.architecture import Architecture
+from lvmdb.models.config import ModelConfig, TrainedConfig
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
-from lvmdb.training import losses, options
-from lvmdb.training.options import TrainingOptions
+from lvmdb.training import initial, losses, options
+from lvmdb.training.data import beside
+from lvmdb.training.options import PROBE, TrainingOptions
 
 DEFAULT_LOSS = "mse"
 
@@ -33,12 +37,24 @@ class Planned:
         kind: `model` or `baseline`.
         fingerprint: of the data.
         stamps: exceptions that its numbers rest on.
+        sequences: its sequence set.
     """
 
     configuration: Mapping[str, Any]
     kind: str
     fingerprint: bytes
     stamps: Sequence[str]
+    sequences: SequenceSet
+
+    def measured(self, connection: Connection) -> Planned:
+        """The same with fingerprints of what it reads beside the set's own data.
+
+        Raises:
+            SequenceError: there is nothing of it.
+        """
+        row = self.configuration["hyperparameters"]
+        row = {**row, **beside(connection, self.sequences, row)}
+        return replace(self, configuration={**self.configuration, "hyperparameters": row})
 
     def create(self, connection: Connection, **more: Any) -> int:
         """Make it a row, with `more` of the columns that `runs.create` takes; returns its id."""
@@ -47,7 +63,7 @@ class Planned:
             kind=self.kind,
             sequence_fingerprint=self.fingerprint,
             stamps=self.stamps,
-            **self.configuration,
+            **self.measured(connection).configuration,
             **more,
         )
 
@@ -75,6 +91,7 @@ def plan(
     """
     planned = prepare(architecture, sets.get(db, sequences), given, loss=loss, seed=seed)
     with db.begin() as connection:
+        planned = planned.measured(connection)
         if reuse and (same := runs.find_same(connection, **planned.configuration)) is not None:
             return same
         return planned.create(connection)
@@ -111,11 +128,13 @@ def prepare(
         raise UsageError("--seed must fit into 64 bits")
     model, training = options.resolve(found, given, sequences.context_len)
     loss = _loss(architecture, loss, model, training)
-    if training is not None and training.objective == "every" and sequences.scope == "corpus":
-        raise UsageError(
-            "--set objective=every predicts every position of an article, and windows of "
-            f"'{sequences.name}' run across articles: create the set with --scope article"
-        )
+    if training is not None:
+        _check_scope(training.objective, sequences)
+        _check_conditioning(found, model)
+        if training.init is not None:
+            folder = str(Path(training.init).expanduser().absolute())
+            found_sha256 = initial.weights_sha256(found, model, folder)
+            training = replace(training, init=folder, init_sha256=found_sha256)
     return Planned(
         configuration={
             "architecture": architecture,
@@ -127,6 +146,7 @@ def prepare(
         kind="model" if found.trained else "baseline",
         fingerprint=sequences.frozen_fingerprint,
         stamps=exceptions(sequences),
+        sequences=sequences,
     )
 
 
@@ -134,6 +154,24 @@ def exceptions(sequences: SequenceSet) -> list[str]:
     """Stamps of every run on a set: what anyone who reads its numbers must know of the data."""
     stamps = ["scope=corpus"] if sequences.scope == "corpus" else []
     return [*stamps, f"leaks={sequences.leaks}"] if sequences.leaks else stamps
+
+
+def _check_scope(objective: str, sequences: SequenceSet) -> None:
+    """Refuse what goes by articles on windows that run across them."""
+    if sequences.scope != "corpus" or objective == "last":
+        return
+    reads = {"every": "predicts every position of an article", PROBE: "reads articles' probes"}
+    raise UsageError(
+        f"--set objective={objective} {reads[objective]}, and windows of '{sequences.name}' run "
+        "across articles: create the set with --scope article"
+    )
+
+
+def _check_conditioning(architecture: Architecture, model: ModelConfig) -> None:
+    """Refuse it where there is no shared backbone, which building shows; it takes no memory."""
+    if isinstance(model, TrainedConfig) and model.tmd == "condition":
+        with torch.device("meta"):
+            architecture.build(model)
 
 
 def _loss(

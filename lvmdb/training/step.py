@@ -16,8 +16,10 @@ from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.training import losses
 from lvmdb.training.distributed import ALONE, World
 from lvmdb.training.losses import Answer, LossValue
+from lvmdb.training.margins import MARGINS, Margins
 from lvmdb.training.objective import answer
 from lvmdb.training.options import TrainingOptions
+from lvmdb.training.round_trip import RoundTrip, round_trip_term
 
 
 class Stepper:
@@ -29,6 +31,7 @@ class Stepper:
         options: weight decay, clipping, and those of the loss.
         world: the processes that each have a part of every batch; all build a Stepper at once.
         context_len: concepts of a context, for a loss that tells the truth from others.
+        round_trip: vectors to text and back, for steps that ask for it.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Stepper:
         options: TrainingOptions,
         world: World = ALONE,
         context_len: int = 1,
+        round_trip: RoundTrip | None = None,
     ) -> None:
         self.model = model
         self.loss = losses.get(loss, options.temperature)
@@ -49,19 +53,25 @@ class Stepper:
         )
         self._clip = options.clip
         self._world = world
+        self._round_trip = round_trip
         contrasts = losses.contrastive(loss)
         self._exchanges = contrasts and world.size > 1
         self.objective = Objective(
             model,
             lags=context_len if contrasts else 0,
             with_context=contrasts and options.context_negatives,
+            margins=Margins(options.margin_soft, options.margin_hard),
         )
         self._forward: nn.Module = self.objective
         if world.size > 1:
             self._forward = DistributedDataParallel(self._forward)
 
     def step(
-        self, batch: SequenceBatch, rate: float, targets: int | None = None
+        self,
+        batch: SequenceBatch,
+        rate: float,
+        targets: int | None = None,
+        there_and_back: bool = False,
     ) -> dict[str, Tensor]:
         """Train on a batch.
 
@@ -69,6 +79,7 @@ class Stepper:
             batch: this process's part of the global batch; it may be empty, if others' are not.
             rate: learning rate.
             targets: vectors that all processes together predict; needed where there are several.
+            there_and_back: with the term `round_trip`, of some of the predictions.
 
         Returns:
             The loss and its terms by name: scalars on the device, means over this process's part,
@@ -81,7 +92,11 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = min(rate, group.get("highest_lr", rate))
         answered: Answer = self._forward(batch)
-        value = self.loss(self._among_others(answered, own))
+        answered = self._among_others(answered, own)
+        if there_and_back and self._round_trip is not None:
+            term = round_trip_term(self._round_trip, answered.prediction)
+            answered = replace(answered, extra={**answered.extra, "round_trip": term})
+        value = self.loss(answered)
         total = value.total
         if self._world.size > 1:
             # Gradients are averaged over processes, but each process's mean is over its own part.
@@ -139,16 +154,24 @@ class Objective(nn.Module):
 
     Args:
         model: what is trained.
-        lags, with_context: see `objective.answer`.
+        lags, with_context, margins: see `objective.answer`.
     """
 
-    def __init__(self, model: LatentModel, *, lags: int, with_context: bool) -> None:
+    def __init__(
+        self, model: LatentModel, *, lags: int, with_context: bool, margins: Margins = MARGINS
+    ) -> None:
         super().__init__()
         self.model = model
-        self._lags, self._with_context = lags, with_context
+        self._lags, self._with_context, self._margins = lags, with_context, margins
 
     def forward(self, batch: SequenceBatch) -> Answer:
-        return answer(self.model, batch, self._lags, with_context=self._with_context)
+        return answer(
+            self.model,
+            batch,
+            self._lags,
+            with_context=self._with_context,
+            margins=self._margins,
+        )
 
 
 def _stand_in(batch: SequenceBatch) -> SequenceBatch:

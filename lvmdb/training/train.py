@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -26,13 +26,15 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
-from lvmdb.training import options
+from lvmdb.training import initial, options
 from lvmdb.training.checkpoint import pack_state
+from lvmdb.training.data import check_beside, streams
 from lvmdb.training.distributed import ALONE, World, lost_processes_named
 from lvmdb.training.environment import code_version, describe, resolve_device
 from lvmdb.training.fork import start_from_parent
 from lvmdb.training.loop import Trainer
 from lvmdb.training.reading import DEFAULT, Reading
+from lvmdb.training.round_trip import RoundTrip
 from lvmdb.training.validation import measured
 
 BASELINE_BATCH = 512
@@ -79,6 +81,7 @@ def train(
     reading: Reading = DEFAULT,
     world: World = ALONE,
     progress: Progress = SILENT,
+    round_trip: RoundTrip | None = None,
 ) -> Outcome:
     """Train a run, or go on with it; one that has succeeded is left as it is.
 
@@ -89,10 +92,12 @@ def train(
         reading: how it reads, and how often it is saved.
         world: the processes that train it together; each of them calls this.
         progress: told of epochs and windows, in the process that leads.
+        round_trip: vectors to text and back, for a run with `roundtrip_every`.
 
     Raises:
         UnknownNameError: there is no such run.
-        RunError: it is running elsewhere, or was cancelled, or another process of the world ended.
+        RunError: it is running elsewhere, or was cancelled, or another process of the world ended,
+            or it asks for a round trip and none is there.
         SequenceError: its data changed since it was frozen.
         ModelError: device or kernel are not there, or its checkpoint does not fit.
     """
@@ -112,12 +117,19 @@ def train(
                 return Outcome(trained=True)
             baseline = cast("Baseline", architecture.build(config))
             return _fit(db, claimed, admitted, baseline, config, progress)
+        if training.roundtrip_every and round_trip is None:
+            raise RunError(
+                f"run {run_id} sends predictions through text and back, and no decoder is "
+                "installed: plan it with roundtrip_every=0"
+            )
         if not sequences.window_count("val"):
             raise SequenceError(
                 f"sequence set '{sequences.name}' has no validation windows, by which the best "
                 "epoch is found: create one with a share for them, as in --split 80/10/10"
             )
         model = _model(db, run, architecture, config, place, world)
+        if training.init is not None and not _begun(db, run):
+            initial.start(architecture, config, training.init, training.init_sha256, model)
         parameters = registry.count_parameters(model)
         if claimed is not None:
             _start(claimed, admitted, place, model.kernel, parameters, world.size, reading.stamps)
@@ -132,23 +144,8 @@ def train(
             ),
             lost_processes_named(),
         ):
-            # Validated on what it is there for: the vector that follows a context.
-            validation = StreamOptions(
-                batch_size=training.batch_size,
-                buffer_size=training.buffer_size,
-                seed=run.seed,
-                rank=world.rank,
-                world_size=world.size,
-                readers=reading.readers,
-                pin_memory=place.type == "cuda",
-            )
-            trained_on = replace(
-                validation,
-                shuffle=True,
-                objective=training.objective,
-                sequence_len=training.sequence_len,
-                half=training.half,
-                cache_bytes=reading.cache_bytes,
+            trained_on, validation = streams(
+                db, run, sequences, config, training, reading, world, place, progress
             )
             trainer = Trainer(
                 db,
@@ -157,11 +154,12 @@ def train(
                 model,
                 config,
                 training,
-                SequenceStream(db, sequences, "train", trained_on, progress),
-                SequenceStream(db, sequences, "val", validation, progress),
+                trained_on,
+                validation,
                 world,
                 reading.checkpoint_every,
                 progress,
+                round_trip,
             )
             state = trainer.run()
             if claimed is not None:
@@ -181,7 +179,17 @@ def _admit(db: Database, run_id: int) -> _Admitted | None:
         )
     with db.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)
-    return _Admitted(run, sequences, check_data(db, run, sequences), claims.worker_name())
+    seen = check_data(db, run, sequences)
+    check_beside(db, run, sequences)
+    return _Admitted(run, sequences, seen, claims.worker_name())
+
+
+def _begun(db: Database, run: Run) -> bool:
+    """Whether the run goes on from a checkpoint, its own or that of the run it was forked from."""
+    if run.parent_run_id is not None:
+        return True
+    with db.connect() as connection:
+        return checkpoints.checkpoint_sha256(connection, run.run_id, "last") is not None
 
 
 def check_data(db: Database, run: Run, sequences: SequenceSet) -> bytes:

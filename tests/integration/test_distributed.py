@@ -106,6 +106,11 @@ def world(fresh_database: Fresh, make_articles: MakeArticles) -> Iterator[World]
         fractions = (Decimal("0.8"), Decimal("0.1"), Decimal("0.1"))
         spec = SequenceSpec("s", "wiki", context_len=2, fractions=fractions, shards=2)
         sets.create(db, spec)
+        with db.raw_connection() as connection:
+            connection.execute(
+                "UPDATE cpe_entry SET domain_code = 1, task_code = 1, modifier_code = seq, "
+                "tmd_source = 'given', tmd_vec = array_fill(.25, '{16}')::vector WHERE seq % 3 = 1"
+            )
         yield World(db, sets.get(db, "s"))
 
 
@@ -121,7 +126,10 @@ def lines_of_lvmdb(error: str) -> list[str]:
 
 def test_two_processes_measure_what_one_does(world: World) -> None:
     """In batches of one there is always a process without a part, in training and validation."""
-    given: dict[str, object] = {"objective": "every", "sequence_len": 3, "batch_size": 1}
+    given: dict[str, object] = {
+        **{"objective": "every", "sequence_len": 3, "batch_size": 1},
+        **{"tmd": "condition", "resolutions": "6,3"},
+    }
     # Negatives are the targets of the whole global batch, whoever has them.
     loss = "mse+infonce"
     one, two = (world.planned("mamba2", loss, epochs=1, **given) for _ in range(2))
@@ -133,6 +141,7 @@ def test_two_processes_measure_what_one_does(world: World) -> None:
     assert lines_of_lvmdb(error) == []
     expected = world.metrics(one)
     assert ("step_loss", "train", 50, 1) in expected
+    assert {"coarse_6", "coarse_3", "consistency"} <= {name for name, *_ in expected}
     assert world.metrics(two) == pytest.approx(expected, rel=TOLERANCE)
     assert world.sql(
         "SELECT status, environment->>'world_size', seen_fingerprint = sequence_fingerprint "

@@ -713,8 +713,8 @@ def test_memory_does_not_grow_with_the_corpus(
     held: list[int] = []
 
     class Counted(arena.Arena):
-        def __init__(self, slots: int, rows: int) -> None:
-            super().__init__(slots, rows)
+        def __init__(self, slots: int, rows: int, width: int) -> None:
+            super().__init__(slots, rows, width)
             held.append(slots * rows)
 
     monkeypatch.setattr(sources, "Arena", Counted)

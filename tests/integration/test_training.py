@@ -202,6 +202,8 @@ def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
         "residual": True,
         "centre": False,
         "dropout": 0.0,
+        "tmd": "none",
+        "resolutions": [],
         "hidden": 32,
         "layers": 1,
         "stack_residual": False,
@@ -220,6 +222,13 @@ def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
         "context_negatives": False,
         "curriculum": "none",
         "half": False,
+        "margin_soft": 0.2,
+        "margin_hard": 0.4,
+        "roundtrip_every": 0,
+        "init": None,
+        "tmd_fingerprint": None,
+        "probe_fingerprint": None,
+        "init_sha256": None,
     }
 
 
@@ -468,6 +477,84 @@ def test_noise_after_an_interruption_is_the_noise_without_one(
     assert len(world.curve(run_id, "denoising", "val")) == 2
     ours, theirs = (world.checkpoint(run, "best") for run in (run_id, undisturbed))
     assert ours["sha256"] == theirs["sha256"]
+
+
+class Decoder:
+    """Vectors to text and back, badly: it forgets all but some numbers, and counts."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        assert not vectors.requires_grad
+        self.rows.append(len(vectors))
+        return torch.cat([vectors[:, :600], torch.zeros(len(vectors), 168)], 1)
+
+
+def test_predictions_go_through_text_and_back_every_so_many_steps(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, object] = {"epochs": 2, "dropout": 0.3, "layers": 2, "roundtrip_every": 3}
+    undisturbed, run_id = (world.planned("lstm", 8, None, **options) for _ in range(2))
+    decoder = Decoder()
+    train(world.db, undisturbed, device="cpu", round_trip=decoder)
+    steps = 2 * math.ceil(world.sequences.window_count("train") / 16)
+    found = [m for m in world.metrics(undisturbed) if m[0] == "round_trip"]
+    assert [step for _, _, step, _, _ in found] == list(range(3, steps + 1, 3))
+    assert {(split, epoch) for _, split, _, epoch, _ in found} == {("train", 1), ("train", 2)}
+    assert all(0 < value < 1 for *_, value in found)
+    assert len(decoder.rows) == len(found)
+    assert set(decoder.rows[:-1]) == {8}
+    # It is part of what is trained on, and of nothing that is validated.
+    without = world.trained("lstm", 8, None, **{**options, "roundtrip_every": 0})
+    assert world.curve(without, "loss", "val") != world.curve(undisturbed, "loss", "val")
+    assert not world.curve(undisturbed, "round_trip", "val")
+
+    real, left = Stepper.step, iter(range(7))
+
+    def failing(self: Stepper, *arguments: Any) -> dict[str, torch.Tensor]:
+        if next(left, None) is None:
+            raise OSError("the disk went away")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", failing)
+    reading = Reading(checkpoint_every=0)
+    with pytest.raises(OSError, match="disk went away"):
+        train(world.db, run_id, device="cpu", reading=reading, round_trip=Decoder())
+    monkeypatch.setattr(Stepper, "step", real)
+    train(world.db, run_id, device="cpu", round_trip=Decoder())
+    assert world.metrics(run_id) == world.metrics(undisturbed)
+    assert (
+        world.checkpoint(run_id, "best")["sha256"]
+        == (world.checkpoint(undisturbed, "best")["sha256"])
+    )
+
+
+def test_a_round_trip_without_a_decoder_is_refused(world: World) -> None:
+    run_id = world.planned("lstm", roundtrip_every=5)
+    before = world.row(run_id)
+    with pytest.raises(RunError, match=rf"run {run_id} sends .* no decoder is installed: plan it"):
+        train(world.db, run_id, device="cpu")
+    assert world.row(run_id) == before
+    assert before["status"] == "planned"
+
+    def cut(vectors: torch.Tensor) -> torch.Tensor:
+        return vectors[:, :5]
+
+    with pytest.raises(ModelError, match=r"the round trip gave \(8, 5\), not a finite vector"):
+        train(world.db, run_id, device="cpu", round_trip=cut)
+
+
+def test_a_run_that_answers_in_coarser_numbers_too(world: World) -> None:
+    run_id = world.trained("lstm", resolutions="8,4", centre=True)
+    names = {m[0] for m in world.metrics(run_id) if m[1] == "val"}
+    coarse = ["coarse_8", "coarse_4", "consistency"]
+    assert names == {"loss", "mse", "cosine", "mse_sum", *coarse}
+    total, *parts = (world.curve(run_id, name, "val") for name in ("loss", "mse_sum", *coarse))
+    assert total == pytest.approx([sum(at) for at in zip(*parts, strict=True)], rel=1e-5)
+    for name in coarse[:2]:
+        values = world.curve(run_id, name, "val")
+        assert values[-1] < 0.8 * values[0]
 
 
 def test_a_succeeded_run_is_left_alone(world: World, lstm: int) -> None:

@@ -38,7 +38,18 @@ def test_a_preset_is_a_start() -> None:
         options.resolve(LSTM, {"preset": "tiny"}, context_len=5)
 
 
-@pytest.mark.parametrize("name", ["hiden", "context_len", "input_dim", "output_dim", "d_model"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hiden",
+        "context_len",
+        "input_dim",
+        "output_dim",
+        "d_model",
+        "tmd_fingerprint",
+        "init_sha256",
+    ],
+)
 def test_an_unknown_option_lists_the_known(name: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         options.resolve(LSTM, {name: 1}, context_len=5)
@@ -67,8 +78,8 @@ def test_a_baseline_has_no_options_of_training() -> None:
         ("buffer_size", 0, "buffer_size must be at least 1"),
         ("patience", -1, "patience must be at least 0"),
         ("sequence_len", 1, "sequence_len must be at least 2, not 1"),
-        ("objective", "each", "objective must be one of last, every, not 'each'"),
-        ("objective", "", "objective must be one of last, every, not ''"),
+        ("objective", "each", "objective must be one of last, every, probe, not 'each'"),
+        ("objective", "", "objective must be one of last, every, probe, not ''"),
         ("lr", 0, "lr must be above 0 and below 1"),
         ("lr", 1, "lr must be above 0 and below 1"),
         ("lr", "nan", "lr must be above 0 and below 1"),
@@ -80,6 +91,11 @@ def test_a_baseline_has_no_options_of_training() -> None:
         ("hidden", 0, "hidden must be at least 1"),
         ("dropout", 1, "dropout must be at least 0 and below 1"),
         ("residual", "perhaps", "residual must be true or false"),
+        ("roundtrip_every", -1, "roundtrip_every must be at least 0"),
+        ("margin_hard", 3, "margin_hard must be from 0 to 2"),
+        ("tmd", "all", "tmd must be one of none, input, condition, not 'all'"),
+        ("resolutions", "768", "resolutions must fall, from below 768 to 1 at least"),
+        ("resolutions", "192,384", "as in 384,192, not 192,384"),
     ],
 )
 def test_values_that_cannot_be_are_refused_by_name(name: str, value: object, why: str) -> None:
@@ -94,6 +110,26 @@ def test_a_row_gives_back_what_it_was_made_from(name: str) -> None:
     row = json.loads(json.dumps(options.to_row(*resolved)))
     assert options.from_row(architecture, row) == resolved
     assert row["context_len"] == 3
+
+
+@pytest.mark.parametrize("tmd", ["input", "condition"])
+def test_codes_make_contexts_wider(tmd: str) -> None:
+    mamba2 = registry.get("mamba2")
+    model, training = options.resolve(mamba2, {"tmd": tmd, "resolutions": "384,192"}, context_len=5)
+    assert (model.input_dim, model.output_dim) == (784, 768)
+    assert model.reads_tmd
+    row = json.loads(json.dumps(options.to_row(model, training)))
+    assert row["resolutions"] == [384, 192]
+    assert options.from_row(mamba2, row) == (model, training)
+    plain, _ = options.resolve(mamba2, {"tmd": "none"}, context_len=5)
+    assert plain.input_dim == 768
+
+
+def test_questions_are_for_whatever_predicts_after_a_context() -> None:
+    _, training = options.resolve(LSTM, {"objective": "probe", "margin_soft": "0.3"}, context_len=5)
+    assert training == TrainingOptions(objective="probe", margin_soft=0.3, margin_hard=0.4)
+    with pytest.raises(ModelError, match="cannot be trained for objective 'probe'"):
+        options.resolve(replace(LSTM, objectives=("every",)), {"objective": "probe"}, context_len=5)
 
 
 def test_a_row_of_another_version_is_refused() -> None:
@@ -130,6 +166,11 @@ def test_the_catalogue_shows_each_objective() -> None:
     rows = {row["option"]: row for row in options_of(LSTM)}
     assert (rows["objective"]["default"], rows["objective"]["of"]) == ("last", "training")
     assert rows["sequence_len"]["default"] == 64
+    assert (rows["tmd"]["of"], rows["resolutions"]["of"]) == ("model", "model")
+    assert rows["roundtrip_every"]["of"] == "training"
+    starting = {row["option"] for row in options_of(registry.get("mamba2"))} - rows.keys()
+    assert "init" in starting
+    assert not set(options.FROM_SEQUENCES) & rows.keys()
     shown = {row["name"]: row["objectives"] for row in overview()}
     assert shown["lstm"] == shown["mamba2"] == "last, every"
     assert shown["ridge"] == "last"
