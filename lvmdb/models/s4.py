@@ -72,5 +72,5 @@ class S4(Backbone):
 def _kernel(config: S4Config) -> S4Kernel:
     if config.variant == "dplr":
         return DPLRKernel(config.d_model, config.d_state, config.dt_min, config.dt_max)
-    eigenvalues = hippo.diagonal(config.init, config.d_state)
+    eigenvalues = hippo.diagonal(config.start, config.d_state)
     return S4DKernel(config.d_model, eigenvalues, config.dt_min, config.dt_max)

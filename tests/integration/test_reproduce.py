@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import TINY
 
 from lvmdb.cli import main as program
 from lvmdb.corpus import encoders
@@ -68,7 +69,7 @@ def run_ids(db: Database) -> list[int]:
 
 def trained(db: Database, architecture: str, seed: int = 0, **given: object) -> int:
     """A run that has succeeded."""
-    chosen = {"preset": "toy", "epochs": 2, "batch_size": 16}
+    chosen = {**TINY.get(architecture, {}), "epochs": 2, "batch_size": 16}
     options = {**chosen, **given} if registry.get(architecture).trained else given
     run_id = plan(db, architecture, "s", options, seed=seed)
     train(db, run_id, device="cpu")

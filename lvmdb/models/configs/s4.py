@@ -9,7 +9,7 @@ from lvmdb.errors import ModelError
 from lvmdb.models.config import TrainedConfig, at_least, one_of
 
 VARIANTS = ("s4d", "dplr")
-INITS = ("legs", "lin", "inv")
+STARTS = ("legs", "lin", "inv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class S4Config(TrainedConfig):
         layers: number of layers.
         d_state: numbers of state per channel, in conjugate pairs.
         variant: the state matrix: `s4d`, a diagonal; `dplr`, a diagonal less a matrix of rank one.
-        init: what the state matrix starts at: `legs`, HiPPO-LegS; `lin` or `inv`, of `s4d` alone.
+        start: what the state matrix starts at: `legs`, HiPPO-LegS; `lin` or `inv`, of `s4d` alone.
         dt_min: the shortest step size that a channel starts with.
         dt_max: the longest; a channel with a step size of dt remembers some 1 / dt concepts.
     """
@@ -30,7 +30,7 @@ class S4Config(TrainedConfig):
     layers: int = 4
     d_state: int = 64
     variant: Literal["s4d", "dplr"] = "s4d"
-    init: Literal["legs", "lin", "inv"] = "legs"
+    start: Literal["legs", "lin", "inv"] = "legs"
     dt_min: float = 0.001
     dt_max: float = 0.1
 
@@ -42,9 +42,9 @@ class S4Config(TrainedConfig):
         if self.d_state % 2:
             raise ModelError(f"d_state must be even (conjugate pairs), not {self.d_state}")
         one_of("variant", self.variant, VARIANTS)
-        one_of("init", self.init, INITS)
-        if self.variant == "dplr" and self.init != "legs":
-            raise ModelError(f"variant dplr starts at init legs, not '{self.init}'")
+        one_of("start", self.start, STARTS)
+        if self.variant == "dplr" and self.start != "legs":
+            raise ModelError(f"variant dplr has the start legs, not '{self.start}'")
         if not 0 < self.dt_min <= self.dt_max < float("inf"):
             raise ModelError(
                 f"dt_min must be above 0 and at most dt_max ({self.dt_max}), not {self.dt_min}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -101,6 +101,13 @@ def test_a_baseline_has_no_options_of_training() -> None:
 def test_values_that_cannot_be_are_refused_by_name(name: str, value: object, why: str) -> None:
     with pytest.raises(ModelError, match=why):
         options.resolve(LSTM, {name: value}, context_len=5)
+
+
+@pytest.mark.parametrize("name", registry.names(trained=True))
+def test_no_option_is_of_both_model_and_training(name: str) -> None:
+    """They share one mapping on a command line and on a row."""
+    of_model = {field.name for field in fields(registry.get(name).config)}
+    assert not of_model & {field.name for field in fields(TrainingOptions)}
 
 
 @pytest.mark.parametrize("name", registry.names())
