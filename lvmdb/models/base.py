@@ -22,10 +22,12 @@ class LatentModel(nn.Module):
         output_projection: the last layer, `(..., width) -> (..., output_dim)`; a model around
             another one has that one's, as `head`.
         generates: whether predictions are drawn by diffusion; then it is trained by `denoised`.
+        adds_terms: whether its loss has terms of its own (`extra_terms`).
     """
 
     output_projection: nn.Linear
     generates: bool = False
+    adds_terms: bool = False
 
     def __init__(self, input_dim: int) -> None:
         super().__init__()

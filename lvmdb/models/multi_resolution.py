@@ -40,6 +40,8 @@ class MultiResolution(LatentModel):
     mean: Tensor
     basis: Tensor
 
+    adds_terms = True
+
     def __init__(self, body: LatentModel, resolutions: Sequence[int]) -> None:
         super().__init__(body.input_dim)
         self.body = body

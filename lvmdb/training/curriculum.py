@@ -82,6 +82,11 @@ class Curriculum:
                 )
         return cls(bands, epochs)
 
+    @property
+    def banded_epochs(self) -> int:
+        """The epochs before the first one that trains on all windows."""
+        return -(-(PHASES - 1) * self.epochs // PHASES)
+
     def phase(self, epoch: int) -> int:
         """The phase of an epoch, both from 0 and 1."""
         return (epoch - 1) * PHASES // self.epochs

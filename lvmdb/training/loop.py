@@ -12,8 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection
 from torch import Tensor
@@ -39,37 +38,12 @@ from lvmdb.training.distributed import World
 from lvmdb.training.options import TrainingOptions
 from lvmdb.training.round_trip import ROWS, RoundTrip, makes_trip
 from lvmdb.training.schedule import learning_rate
+from lvmdb.training.state import State
 from lvmdb.training.step import Stepper, seed_step
 from lvmdb.training.validation import validation_totals
 
 STEP_LOSS_EVERY = 50
 """Batches between two values of the curve within an epoch (metric `step_loss`)."""
-
-
-@dataclass
-class State:
-    """What the loop carries from batch to batch, beside weights and optimiser.
-
-    Attributes:
-        epoch: epochs done.
-        batch: global batches done of the epoch after those.
-        step: global batches done in all.
-        best_epoch: the epoch of the lowest validation loss, from 1.
-        best_loss: that loss; None before the first epoch's end.
-        unfinished: what was measured in the epoch that is not done.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best_loss: float | None = None
-    unfinished: Totals = field(default_factory=Totals)
-
-    @classmethod
-    def from_progress(cls, progress: Mapping[str, Any]) -> State:
-        """What `asdict` gave; a checkpoint of an epoch's end may leave out what is of within."""
-        return cls(**{**progress, "unfinished": Totals(**progress.get("unfinished", {}))})
 
 
 class Trainer:
@@ -307,13 +281,14 @@ class Trainer:
         )
 
     def _exhausted(self) -> bool:
-        waited = self.state.epoch - self.state.best_epoch
-        if self._options.patience and waited >= self._options.patience:
-            self._progress.say(
-                f"run {self._run.run_id} stops: {waited} epochs without a better validation loss"
-            )
-            return True
-        return False
+        # Patience begins where all windows are trained on: before, loss may well rise for a while.
+        banded = self._curriculum.banded_epochs if self._curriculum else 0
+        waited = self.state.epoch - max(self.state.best_epoch, banded)
+        stops = 0 < self._options.patience <= waited
+        if stops:
+            why = f"{waited} epochs without a better validation loss"
+            self._progress.say(f"run {self._run.run_id} stops: {why}")
+        return stops
 
     def _note(self, split: str, epoch: int, values: Mapping[str, float]) -> None:
         """Keep metrics of this step until they are written."""

@@ -145,7 +145,7 @@ _TERMS = {
         "cosine_distance", lambda a, _: cosine_distance(a.prediction, a.target), lambda _: 1.0
     ),
     "infonce": _Term("infonce", infonce, lambda temperature: temperature),
-    "diffusion": _Term("denoising", lambda a, _: mse_sum(a.prediction, a.target), lambda _: 1.0),
+    "diffusion": _Term("denoising", lambda a, _: mse_sum(a.prediction, a.target), lambda _: 0.5),
 }
 
 DIFFUSION = "diffusion"
@@ -168,12 +168,14 @@ def contrastive(name: str) -> bool:
     return "infonce" in name.split("+")
 
 
-def get(name: str, temperature: float = TEMPERATURE) -> Loss:
+def get(name: str, temperature: float = TEMPERATURE, *, mixed: bool = False) -> Loss:
     """The loss of that name.
 
     Args:
         name: one of `names`.
         temperature: of InfoNCE.
+        mixed: terms are added to it (`Answer.extra`), so that a single loss, too, is scaled as in
+            a mixture.
 
     Raises:
         UnknownNameError: there is none; the message offers the nearest spelling.
@@ -181,7 +183,8 @@ def get(name: str, temperature: float = TEMPERATURE) -> Loss:
     if name not in _NAMES:
         raise UnknownNameError("loss", name, _NAMES)
     terms = [_TERMS[part] for part in name.split("+")]
-    scales = [term.scale(temperature) if len(terms) > 1 else 1.0 for term in terms]
+    mixed = mixed or len(terms) > 1
+    scales = [term.scale(temperature) if mixed else 1.0 for term in terms]
 
     def loss(answer: Answer) -> LossValue:
         values = [term.value(answer, temperature) for term in terms]

@@ -44,7 +44,8 @@ class Stepper:
         round_trip: RoundTrip | None = None,
     ) -> None:
         self.model = model
-        self.loss = losses.get(loss, options.temperature)
+        mixed = options.objective == "probe" or options.roundtrip_every > 0 or model.adds_terms
+        self.loss = losses.get(loss, options.temperature, mixed=mixed)
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options.weight_decay),

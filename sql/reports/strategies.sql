@@ -1,8 +1,8 @@
 -- What does each training strategy do, against the same run without it?
 -- A run is paired with the one of the same set, architecture, loss, seed and options in which the
 -- strategy alone is off (an option that a run does not name is off); what else is on in both stands
--- under configuration, where it differs between rows. A run with a parent (a later stage, or one
--- that was trained before elsewhere) is paired with one without, of any number of epochs, the
+-- under configuration, where it differs between rows. A run with a parent (its value names the sets
+-- of all stages, or that the first was trained on probes) is paired with one without, of any number of epochs, the
 -- nearest to those of all its stages together; an ensemble with the mean of its members, and other
 -- members count as another seed. Means, extremes and intervals are over the seeds' differences; the
 -- interval is Student's, of 95 %, from three seeds on, where no member is shared. It says how much
@@ -22,16 +22,22 @@ WITH RECURSIVE strategy (option, off) AS (
            (22, 2.073873), (23, 2.068658), (24, 2.063899), (25, 2.059539), (26, 2.055529),
            (27, 2.051831), (28, 2.048407), (29, 2.045230), (30, 2.042272)
 ), stage AS (
-    SELECT run_id AS last_run_id, run_id, parent_run_id, 1 AS stages,
-           (hyperparameters ->> 'epochs')::numeric AS epochs
-    FROM experiment_run WHERE parent_run_id IS NOT NULL
+    SELECT r.run_id AS last_run_id, r.run_id, r.parent_run_id, 1 AS stages,
+           (r.hyperparameters ->> 'epochs')::numeric AS epochs,
+           CASE r.hyperparameters ->> 'objective' WHEN 'probe' THEN 'probe' ELSE q.name END AS what
+    FROM experiment_run r JOIN sequence_set q USING (sequence_set_id)
+    WHERE r.parent_run_id IS NOT NULL
     UNION ALL
     SELECT s.last_run_id, r.run_id, r.parent_run_id, s.stages + 1,
-           s.epochs + coalesce((r.hyperparameters ->> 'epochs')::numeric, 0)
-    FROM stage s JOIN experiment_run r ON r.run_id = s.parent_run_id
+           s.epochs + coalesce((r.hyperparameters ->> 'epochs')::numeric, 0),
+           CASE r.hyperparameters ->> 'objective' WHEN 'probe' THEN 'probe' ELSE q.name END
+           || ' > ' || s.what
+    FROM stage s
+    JOIN experiment_run r ON r.run_id = s.parent_run_id
+    JOIN sequence_set q USING (sequence_set_id)
 ) CYCLE run_id SET looped USING path
 , staged AS (
-    SELECT DISTINCT ON (last_run_id) last_run_id AS run_id, stages, epochs
+    SELECT DISTINCT ON (last_run_id) last_run_id AS run_id, what, epochs
     FROM stage WHERE NOT looped
     ORDER BY last_run_id, stages DESC
 ), placed AS MATERIALIZED (
@@ -43,7 +49,7 @@ WITH RECURSIVE strategy (option, off) AS (
     CROSS JOIN LATERAL (
         SELECT jsonb_object_agg(given.key, given.value) AS options
         FROM jsonb_each(r.hyperparameters || jsonb_build_object(
-                 'loss', r.loss, 'parent', 'stage ' || staged.stages)) AS given
+                 'loss', r.loss, 'parent', staged.what)) AS given
         LEFT JOIN strategy s ON s.option = given.key
         -- Some options follow from others and from the data.
         WHERE given.value IS DISTINCT FROM s.off
@@ -52,7 +58,10 @@ WITH RECURSIVE strategy (option, off) AS (
     WHERE r.kind = 'model'
       AND r.split = coalesce(nullif(current_setting('lvmdb.split', true), ''), 'test')
 ), pair AS (
-    SELECT w.sequence_set, w.split, w.pool_fingerprint, w.pool_size, s.option AS strategy,
+    -- One run of each seed, the newest.
+    (SELECT DISTINCT ON (w.sequence_set, w.split, w.pool_fingerprint, s.option, w.architecture,
+                         w.options, w.seed)
+           w.sequence_set, w.split, w.pool_fingerprint, w.pool_size, s.option AS strategy,
            w.options ->> s.option AS value, w.architecture, w.options - s.option AS rest, w.seed,
            w.run_id, c.run_id::text AS control,
            w.cosine AS cosine_with, c.cosine AS cosine_without,
@@ -69,6 +78,8 @@ WITH RECURSIVE strategy (option, off) AS (
         ORDER BY abs(c.epochs - w.stage_epochs), c.run_id DESC
         LIMIT 1
     ) c
+    ORDER BY w.sequence_set, w.split, w.pool_fingerprint, s.option, w.architecture, w.options,
+             w.seed, w.run_id DESC)
     UNION ALL
     SELECT e.sequence_set, e.split, e.pool_fingerprint, e.pool_size, 'ensemble', e.method,
            m.architectures, '{}', e.seed, e.run_id, m.controls,

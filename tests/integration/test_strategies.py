@@ -196,9 +196,23 @@ def test_a_stage_is_paired_with_a_run_of_as_many_epochs(db: Database, result: Re
     result(options=OPTIONS | {"epochs": 10, "centre": True}, cosine=0.9)
     rows = [row for row in run_report(db, "strategies").rows if row["strategy"] == "parent"]
     (row,) = rows
-    assert (row["value"], row["runs"], row["controls"]) == ("stage 3", str(last), str(right))
+    assert (row["value"], row["runs"], row["controls"]) == ("s > s > s", str(last), str(right))
     assert float(row["cosine_difference"]) == pytest.approx(0.51)
     assert short < right < long
+
+
+def test_what_came_before_a_fork_tells_forks_apart_and_a_seed_counts_once(
+    db: Database, result: Result
+) -> None:
+    probes = [result(options=OPTIONS | {"objective": "probe"}) for _ in range(2)]
+    plain = result(options=OPTIONS)
+    result(options=OPTIONS, cosine=0.4)
+    result(options=OPTIONS, parent_run_id=probes[0], cosine=0.5)
+    newest = result(options=OPTIONS, parent_run_id=probes[1], cosine=0.6)
+    forked = result(options=OPTIONS, parent_run_id=plain, cosine=0.3)
+    rows = [row for row in run_report(db, "strategies").rows if row["strategy"] == "parent"]
+    found = {row["value"]: (row["seeds"], row["runs"]) for row in rows}
+    assert found == {"probe > s": (1, str(newest)), "s > s": (1, str(forked))}
 
 
 def test_an_ensemble_is_held_against_the_mean_of_its_members(

@@ -76,6 +76,7 @@ def test_phases_follow_each_other_and_are_as_equal_as_can_be(epochs: int) -> Non
     phases = [curriculum.phase(epoch) for epoch in range(1, epochs + 1)]
     assert phases == sorted(phases)
     sizes = [phases.count(phase) for phase in range(4)]
+    assert curriculum.banded_epochs == epochs - sizes[3]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= 1
 

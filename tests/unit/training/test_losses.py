@@ -147,6 +147,14 @@ def test_no_term_of_a_mixture_drowns_another(temperature: float) -> None:
     torch.testing.assert_close(mixed.total, by_hand)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("mse", 0.5), ("cosine", 1.0), ("infonce", 0.1)])
+def test_a_single_loss_beside_other_terms_pulls_as_in_a_mixture(name: str, scale: float) -> None:
+    given = Answer(torch.randn(5, 4), torch.randn(5, 4))
+    alone, beside = (losses.get(name, 0.1, mixed=mixed)(given) for mixed in (False, True))
+    torch.testing.assert_close(beside.total, scale * alone.total)
+    assert alone.terms == beside.terms
+
+
 def test_extra_terms_are_added_and_logged() -> None:
     plain = losses.get("cosine")(RIGHT_ANGLE)
     more = losses.get("cosine")(replace(RIGHT_ANGLE, extra={"coarse": torch.tensor(0.25)}))
