@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from lvmdb.db import claims, runs
@@ -34,8 +34,11 @@ SPLITS = ("val", "test")
 GRACE = 60.0
 """Seconds that a process whose worker has died has to stop by itself."""
 
-LONGEST_REPORT = 20_000
-"""Characters of a traceback that are kept: a report must fit into a pipe that nobody reads yet."""
+LONGEST_MESSAGE, LONGEST_TRACE = 2_000, 20_000
+"""Characters of a message and of a traceback that are kept."""
+
+LARGEST_REPORT = 32_000
+"""Bytes of a report, which must fit into a pipe that nobody reads yet: one of Linux holds 65,536."""
 
 
 def attempt(
@@ -59,8 +62,20 @@ def attempt(
         message = " ".join(str(error).split()) or type(error).__name__
         if ending is Ending.INTERRUPTED:
             message = "its process was asked to stop"
-        return Ended(ending, message, trace[-LONGEST_REPORT:])
+        return Ended(ending, message[:LONGEST_MESSAGE], trace[-LONGEST_TRACE:])
     return Ended(Ending.DONE)
+
+
+def report(ended: Ended) -> bytes:
+    """How a try ended, as the worker reads it; a traceback loses its beginning where it must."""
+    while True:
+        # Half of a character that cannot be encoded alone stays as JSON's own escape for it.
+        text = json.dumps(asdict(ended), ensure_ascii=False)
+        data = text.encode(errors="backslashreplace")
+        if len(data) <= LARGEST_REPORT or not ended.traceback:
+            return data
+        half = len(ended.traceback) // 2 + 1
+        ended = replace(ended, traceback=ended.traceback[half:])
 
 
 def _work(
@@ -121,7 +136,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=float, required=True)
     given = parser.parse_args()
     # Whatever a library prints goes to standard error: the report is alone on standard output.
-    report = os.fdopen(os.dup(1), "w")
+    pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     threading.Thread(target=_end_with_worker, name="lvmdb-lifeline", daemon=True).start()
@@ -136,8 +151,8 @@ def main() -> None:
         progress=Progress(),
     )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with report:
-        json.dump(asdict(ended), report)
+    with pipe:
+        pipe.write(report(ended))
     sys.exit(0 if ended.ending == Ending.DONE else 1)
 
 

@@ -72,7 +72,7 @@ class Try:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=child_environment({**slot.environment, "LVMDB_DSN": dsn}),
-            text=True,
+            encoding="utf-8",
             errors="replace",
             # Ctrl-C is for the worker, which then asks its processes.
             start_new_session=True,
