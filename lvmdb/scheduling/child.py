@@ -38,7 +38,7 @@ LONGEST_MESSAGE, LONGEST_TRACE = 2_000, 20_000
 """Characters of a message and of a traceback that are kept."""
 
 LARGEST_REPORT = 32_000
-"""Bytes of a report, which must fit into a pipe that nobody reads yet: one of Linux holds 65,536."""
+"""Bytes of a report, which must fit into a pipe that nobody reads yet: Linux gives one 65,536."""
 
 
 def attempt(

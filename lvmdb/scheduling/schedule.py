@@ -23,13 +23,7 @@ from lvmdb.db.queries import query
 from lvmdb.db.schema.runs import experiment
 from lvmdb.db.schema.schedules import schedule_entry
 from lvmdb.db.types import checked_name
-from lvmdb.errors import (
-    ConnectionLostError,
-    LvmdbError,
-    RunError,
-    SequenceError,
-    UsageError,
-)
+from lvmdb.errors import ModelError, RunError, SequenceError, UnknownNameError, UsageError
 from lvmdb.evaluation import ensembles, reproduce
 from lvmdb.models import registry
 from lvmdb.scheduling import queue
@@ -40,6 +34,10 @@ from lvmdb.training.plan import Planned, prepare
 BASELINES = 100
 """Priority of baselines: without them no run has a verdict. A week's is below that of the week
 before."""
+
+
+_IMPOSSIBLE = (ModelError, RunError, SequenceError, UnknownNameError, UsageError)
+"""What leaves a place empty. The server's troubles do not: the next who asks chooses again."""
 
 
 class Enqueue(Protocol):
@@ -160,9 +158,7 @@ def _choose(connection: Connection, experiment_id: int, stage: int, enqueue: Enq
                 values = {**place, "run_id": run_id, "chosen": json.dumps(chosen)}
                 connection.execute(query("schedule", "fill"), values)
                 enqueue(connection, run_id, priority=_priority(row.week))
-        except ConnectionLostError:
-            raise
-        except LvmdbError as error:
+        except _IMPOSSIBLE as error:
             connection.execute(query("schedule", "leave_out"), {**place, "reason": str(error)})
         else:
             filled += 1

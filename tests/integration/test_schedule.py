@@ -15,7 +15,7 @@ from lvmdb.db import checkpoints, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.errors import RunError, SequenceError, UsageError
+from lvmdb.errors import DatabaseError, RunError, SequenceError, UsageError
 from lvmdb.evaluation import ensembles
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.models import registry
@@ -316,6 +316,22 @@ def test_a_stage_waits_for_the_last_of_those_before(
             sql(f"UPDATE {again} WHERE {of_last}")
     # Its evaluation was given up.
     sql(f"UPDATE experiment_run SET error = 'out of memory' WHERE {of_last}")
+    assert advance(db, queue) == 9
+
+
+def test_trouble_of_the_server_leaves_no_place_empty(
+    db: Database, queue: Queue, sql: Sql, end: Callable[..., None]
+) -> None:
+    create(db, "first", "s", scale="toy", entries=ENTRIES, enqueue=queue)
+    for run_id in fixed(sql):
+        end(run_id, 0.5)
+
+    def deadlocked(connection: Connection, run_id: int, *, priority: int) -> None:
+        raise DatabaseError("deadlock detected")
+
+    with pytest.raises(DatabaseError, match="deadlock"):
+        advance(db, deadlocked)
+    assert {(entry["run_id"], entry["reason"]) for entry in stage(sql, 1)} == {(None, None)}
     assert advance(db, queue) == 9
 
 
