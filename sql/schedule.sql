@@ -32,9 +32,9 @@ WHERE NOT EXISTS (
 )
 ORDER BY n.experiment_id;
 
--- name: try_lock
+-- name: lock
 -- One process at a time chooses; the lock ends with the transaction.
-SELECT pg_try_advisory_xact_lock(hashtextextended('schedule', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('schedule', 0));
 
 -- name: open_entries
 -- What is to be chosen in a stage of a schedule.

@@ -123,7 +123,8 @@ def create(
 def advance(db: Database, enqueue: Enqueue = queue.enqueue) -> int:
     """Choose and queue the runs whose turn has come, in every schedule.
 
-    Cheap where nothing is due. Of several that ask at once one chooses, and the others go on.
+    Cheap where nothing is due. Of several that ask at once one chooses, and the others wait for it:
+    whoever is told 0 finds what was queued.
 
     Args:
         db: the database.
@@ -137,8 +138,7 @@ def advance(db: Database, enqueue: Enqueue = queue.enqueue) -> int:
             return 0
     queued = 0
     with db.begin() as connection:
-        if not connection.execute(query("schedule", "try_lock")).scalar_one():
-            return 0
+        connection.execute(query("schedule", "lock"))
         # What finds nothing to choose from makes the stage after it due.
         while (due := connection.execute(query("schedule", "due")).first()) is not None:
             queued += _choose(connection, due.experiment_id, due.stage, enqueue)

@@ -213,13 +213,15 @@ class Worker:
                 return job
 
     def _nothing_left(self) -> bool:
-        if self._busy:
+        if self._busy or self._live():
             return False
+        # The last one to end may have made others due, and its worker may have died of it. What
+        # another worker was choosing meanwhile is in the queue by now.
+        return self._advance() == 0 and not self._live()
+
+    def _live(self) -> bool:
         with self._db.begin() as connection:
-            if queue.live_runs(connection):
-                return False
-        # The last one to end may have made others due, and its worker may have died of it.
-        return self._advance() == 0
+            return bool(queue.live_runs(connection))
 
     def _put_back_waiting(self) -> None:
         if self._waiting is not None:

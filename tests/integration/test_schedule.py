@@ -355,6 +355,24 @@ def test_of_many_that_choose_at_once_one_does(
     ]
 
 
+def test_who_comes_while_another_chooses_waits_for_it(
+    db: Database, queue: Queue, sql: Sql, end: Callable[..., None]
+) -> None:
+    create(db, "first", "s", scale="toy", entries=ENTRIES, enqueue=queue)
+    for run_id in fixed(sql):
+        end(run_id, 0.5)
+    found: list[int] = []
+    waiting = threading.Thread(target=lambda: found.append(advance(db, queue)))
+    with db.begin() as connection:
+        connection.execute(query("schedule", "lock"))
+        waiting.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while sql(waits) == [(0,)]:
+            assert waiting.is_alive()
+    waiting.join()
+    assert found == [9]
+
+
 def test_the_place_of_a_deleted_run_stays(
     db: Database, queue: Queue, sql: Sql, end: Callable[..., None]
 ) -> None:

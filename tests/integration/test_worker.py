@@ -370,6 +370,21 @@ def test_it_asks_for_what_is_due_and_ends_when_nothing_is(house: House) -> None:
     assert [line.split()[0] for line in house.lines()[::2]] == [str(n) for w in weeks for n in w]
 
 
+def test_it_stays_for_what_another_worker_has_chosen(house: House) -> None:
+    run_id = house.planned("trains done", queued=False)
+    asked = 0
+
+    def advance() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            # Somebody else's choice, which was waited for.
+            house.enqueue(run_id)
+        return 0
+
+    assert house.worker(advance=advance).run() == Counts(succeeded=1)
+
+
 class _Unsteady(Database):
     """A database whose server goes away."""
 
