@@ -90,6 +90,30 @@ SELECT count(DISTINCT text_hash) AS articles,
        (array_agg(s.name ORDER BY depth))[1] AS name
 FROM seen JOIN sequence_set s USING (sequence_set_id);
 
+-- name: without_process
+-- Runs that say that they run, and of which nothing has been heard for so long: no session has their
+-- lock. A server that has just come back says nothing of who is alive.
+SELECT r.run_id
+FROM experiment_run r
+WHERE r.status = 'running'
+  AND r.heartbeat_at < now() - make_interval(secs => :silent_for)
+  AND pg_postmaster_start_time() < now() - make_interval(secs => :silent_for)
+  AND NOT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = :lock_class AND objid = r.run_id);
+
+-- name: rests_on_unended
+-- What a run that has yet to succeed needs, and what is in the queue or runs: the members of an
+-- ensemble, and the parent of a fork that has no weights of its own.
+SELECT n.run_id
+FROM experiment_run r
+JOIN experiment_run n ON n.run_id = r.parent_run_id AND NOT EXISTS (
+        SELECT FROM checkpoint c WHERE c.run_id = r.run_id AND c.kind = 'last')
+    OR n.run_id IN (SELECT member_run_id FROM ensemble_member WHERE ensemble_run_id = r.run_id)
+WHERE r.run_id = :run_id AND r.status <> 'succeeded' AND n.status IN ('queued', 'running');
+
 -- name: members
 -- The runs that an ensemble is made of.
 SELECT m.member_run_id AS run_id, m.weight, r.status, r.parameter_count

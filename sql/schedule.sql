@@ -4,11 +4,13 @@
 -- The schedules in which something is to be chosen now, and the stage of it. A stage is due when
 -- every run of the stages before it is settled: failed, cancelled, or succeeded and evaluated on
 -- the validation split with the weights that it has now. One that succeeded and whose evaluation
--- was given up has an error.
+-- was given up has an error. A run whose process is gone, and that nobody will be offered, counts as
+-- failed.
 WITH entry AS (
     SELECT e.experiment_id, e.stage,
            e.run_id IS NULL AND e.reason IS NULL AS open,
            e.reason IS NOT NULL OR r.status IN ('failed', 'cancelled')
+               OR r.run_id = ANY (:abandoned ::bigint[])
                OR r.status = 'succeeded' AND (r.error IS NOT NULL OR EXISTS (
                    SELECT FROM evaluation v
                    JOIN checkpoint c ON c.run_id = v.run_id AND c.kind = 'best'

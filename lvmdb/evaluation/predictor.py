@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvmdb.db import checkpoints, ensembles, runs
+from lvmdb.db import checkpoints, ensembles, needed, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
-from lvmdb.errors import ModelError, RunError, RunWaitsError
+from lvmdb.errors import ModelError, RunError
 from lvmdb.evaluation import combining
 from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.metrics.ranking import duplicate_groups
@@ -123,11 +123,9 @@ def load_members(
     found: dict[int, Predictor] = {}
     for member in members:
         if member.status != "succeeded":
-            kind = RunWaitsError if member.status in ("queued", "running") else RunError
-            raise kind(
-                f"run {member.run_id}, a member of ensemble {ensemble.run_id}, is {member.status}: "
-                f"'lvmdb train --run-id {member.run_id}' comes first"
-            )
+            what = f"run {member.run_id}, a member of ensemble {ensemble.run_id}, is"
+            with db.connect() as connection:
+                raise needed.not_ready(connection, member.run_id, member.status, what)
         run = runs.get(db, member.run_id)
         found[member.run_id] = load_predictor(db, run, sequences, device)
     return found

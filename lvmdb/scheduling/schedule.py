@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection, Row, insert, select
 
-from lvmdb.db import runs
+from lvmdb.db import needed, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.schema.runs import experiment
@@ -134,15 +134,21 @@ def advance(db: Database, enqueue: Enqueue = queue.enqueue) -> int:
         How many runs were queued.
     """
     with db.connect() as connection:
-        if connection.execute(query("schedule", "due")).first() is None:
+        if _due(connection) is None:
             return 0
     queued = 0
     with db.begin() as connection:
         connection.execute(query("schedule", "lock"))
         # What finds nothing to choose from makes the stage after it due.
-        while (due := connection.execute(query("schedule", "due")).first()) is not None:
+        while (due := _due(connection)) is not None:
             queued += _choose(connection, due.experiment_id, due.stage, enqueue)
     return queued
+
+
+def _due(connection: Connection) -> Row[Any] | None:
+    """A schedule and the stage of it that is to be chosen now, if there is one."""
+    gone = sorted(needed.abandoned(connection))
+    return connection.execute(query("schedule", "due"), {"abandoned": gone}).first()
 
 
 def _choose(connection: Connection, experiment_id: int, stage: int, enqueue: Enqueue) -> int:

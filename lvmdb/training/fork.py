@@ -18,11 +18,11 @@ from typing import Any, cast
 import torch
 from sqlalchemy import Connection
 
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, needed, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.runs import Run
-from lvmdb.errors import ModelError, RunError, RunWaitsError, SequenceError, UsageError
+from lvmdb.errors import ModelError, RunError, SequenceError, UsageError
 from lvmdb.models import registry
 from lvmdb.models.architecture import Architecture
 from lvmdb.models.base import LatentModel
@@ -133,11 +133,8 @@ def start_from_parent(db: Database, run: Run, model: LatentModel, config: ModelC
             return
         parent = runs.read(connection, run.parent_run_id)
         if parent.status != "succeeded":
-            kind = RunWaitsError if parent.status in ("queued", "running") else RunError
-            raise kind(
-                f"run {run.run_id} starts from the weights of run {parent.run_id}, which is "
-                f"{parent.status}: 'lvmdb train --run-id {parent.run_id}' comes first"
-            )
+            what = f"run {run.run_id} starts from the weights of run {parent.run_id}, which is"
+            raise needed.not_ready(connection, parent.run_id, parent.status, what)
         best = checkpoints.load(connection, parent.run_id, "best")
     if best is None:
         raise RunError(

@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import runs
+from lvmdb.db import needed, runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import (
     ModelError,
@@ -213,7 +213,9 @@ def test_an_ensemble_is_a_run_like_any_other(db: Database) -> None:
     ]
 
 
-def test_an_ensemble_waits_for_its_members_and_records_no_failure(db: Database) -> None:
+def test_an_ensemble_waits_for_its_members_and_records_no_failure(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     later = plan(db, "train-mean", "s", {})
     run_id = ensembles.create(db, "later", [1, later])
     with pytest.raises(RunError, match=f"run {later}, a member of ensemble {run_id}, is planned"):
@@ -222,6 +224,14 @@ def test_an_ensemble_waits_for_its_members_and_records_no_failure(db: Database) 
     sql(db, "UPDATE experiment_run SET status = 'running' WHERE run_id = %s", later)
     with pytest.raises(RunWaitsError, match=f"run {later}, a member of ensemble {run_id}, is run"):
         ensembles.fit(db, run_id, device="cpu")
+    with db.connect() as connection:
+        assert needed.awaited(connection, run_id) == later
+    monkeypatch.setattr(needed, "SILENT_AFTER", 0.5)
+    silent = "UPDATE experiment_run SET heartbeat_at = now() - interval '1 min' WHERE run_id = %s"
+    sql(db, silent, later)
+    with pytest.raises(RunError, match="its process is gone: 'lvmdb train --run-id") as caught:
+        ensembles.fit(db, run_id, device="cpu")
+    assert not isinstance(caught.value, RunWaitsError)
     sql(
         db,
         "UPDATE experiment_run SET status = 'failed', error = 'x' WHERE run_id = %s",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, claims, needed, runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import (
     ModelError,
@@ -21,6 +21,7 @@ from lvmdb.errors import (
 )
 from lvmdb.models import lstm, registry
 from lvmdb.models.base import LatentModel
+from lvmdb.scheduling import queue
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
 from lvmdb.training import options
@@ -107,6 +108,31 @@ def test_a_fork_starts_from_the_best_weights_of_its_parent(
     sql("UPDATE experiment_run SET seed = 4 WHERE run_id = %s", [parent])
     again = plan(db, "lstm", "s", {**LSTM, "centre": True}, loss="cosine", seed=4, reuse=True)
     assert again == parent
+
+
+def test_a_parent_whose_process_is_gone_is_not_waited_for(
+    db: Database, data: SequenceSet, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needed, "SILENT_AFTER", 0.5)
+    parent = plan(db, "lstm", "s", LSTM)
+    child = fork(db, parent, {})
+    with db.begin() as connection:
+        queue.enqueue(connection, parent)
+        assert needed.awaited(connection, child) == parent
+    silent = "UPDATE experiment_run SET status = 'running', heartbeat_at = now() - interval '1 min'"
+    sql(f"{silent} WHERE run_id = %s", [parent])
+    # The worker that takes its job back will offer it again.
+    with pytest.raises(RunWaitsError, match=f"run {parent}, which is running"):
+        train(db, child, device="cpu")
+    sql("UPDATE procrastinate_jobs SET status = 'aborted'")
+    gone = f"its process is gone: 'lvmdb train --run-id {parent}' goes on"
+    with pytest.raises(RunError, match=gone) as caught:
+        train(db, child, device="cpu")
+    assert not isinstance(caught.value, RunWaitsError)
+    with db.connect() as connection:
+        assert needed.awaited(connection, child) is None
+    with claims.claim(db, parent), db.connect() as connection:
+        assert needed.awaited(connection, child) == parent
 
 
 def test_what_decides_the_shapes_stays(db: Database, data: SequenceSet, sql: Sql) -> None:

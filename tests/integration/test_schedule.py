@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.db import checkpoints, runs
+from lvmdb.db import checkpoints, claims, needed, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
@@ -247,7 +247,7 @@ def test_the_last_week_is_chosen_on_the_validation_split(
         end(entry["run_id"], 0.7)
     assert advance(db, queue) == 0
     with db.connect() as connection:
-        assert connection.execute(query("schedule", "due")).all() == []
+        assert connection.execute(query("schedule", "due"), {"abandoned": []}).all() == []
 
 
 def test_where_too_few_succeeded_places_stay_empty_and_say_why(
@@ -316,6 +316,25 @@ def test_a_stage_waits_for_the_last_of_those_before(
             sql(f"UPDATE {again} WHERE {of_last}")
     # Its evaluation was given up.
     sql(f"UPDATE experiment_run SET error = 'out of memory' WHERE {of_last}")
+    assert advance(db, queue) == 9
+
+
+def test_a_run_whose_process_is_gone_holds_up_no_stage(
+    db: Database,
+    queue: Queue,
+    sql: Sql,
+    end: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(needed, "SILENT_AFTER", 0.5)
+    create(db, "first", "s", scale="toy", entries=ENTRIES, enqueue=queue)
+    *others, killed = fixed(sql)
+    for run_id in others:
+        end(run_id, 0.5)
+    silent = "UPDATE experiment_run SET status = 'running', heartbeat_at = now() - interval '1 min'"
+    sql(f"{silent} WHERE run_id = %s", [killed])
+    with claims.claim(db, killed):
+        assert advance(db, queue) == 0
     assert advance(db, queue) == 9
 
 
