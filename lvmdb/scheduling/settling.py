@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from lvmdb.db import needed
 from lvmdb.db.claims import worker_name
 from lvmdb.db.engine import Database
 from lvmdb.db.schema.runs import experiment_run
@@ -40,18 +41,25 @@ class _Row:
     worker: str | None
 
 
-def admit(db: Database, job: Job, worker_id: int) -> str | None:
-    """Look at a run that was just offered; what is not to be run any more leaves the queue.
+def admit(db: Database, job: Job, worker_id: int, limits: Limits) -> str | None:
+    """Look at a run that was just offered, before a process is started for it.
+
+    What is not to be run any more leaves the queue; what rests on a run that has yet to end is put
+    back.
 
     Returns:
-        The run's architecture; None if there is nothing to run.
+        The run's architecture; None if there is nothing to run now.
     """
     with db.begin() as connection:
         row = _lock(connection, job.run_id)
-        if row is not None and row.status not in ("cancelled", "planned"):
+        gone = row is None or row.status in ("cancelled", "planned")
+        if row is not None and not gone and needed.awaited(connection, job.run_id) is None:
             return row.architecture
         if queue.hold(connection, job, worker_id):
-            queue.finish(connection, job, "aborted")
+            if gone:
+                queue.finish(connection, job, "aborted")
+            else:
+                queue.put_back(connection, job, limits.taken_delay)
     return None
 
 

@@ -207,7 +207,7 @@ class Worker:
                 job = queue.take(connection, self._worker_id)
             if job is None:
                 return None
-            name = settling.admit(self._db, job, self._worker_id)
+            name = settling.admit(self._db, job, self._worker_id, self._limits)
             if name is not None:
                 self._names[job.run_id] = name
                 return job

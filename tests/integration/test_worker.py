@@ -321,6 +321,17 @@ def test_a_run_that_another_process_has_is_put_back_and_not_counted(house: House
     assert house.tries(run_id) == 5
 
 
+def test_a_run_that_rests_on_another_begins_after_it(house: House) -> None:
+    """No process is started before: it would only find that out for itself."""
+    child = house.planned("trains done", priority=9)
+    parent = house.planned("trains done")
+    house.sql("UPDATE experiment_run SET parent_run_id = %s WHERE run_id = %s", [parent, child])
+    assert house.worker(concurrency=2).run() == Counts(succeeded=2)
+    begun = [line for line in house.lines() if line.endswith("begins")]
+    assert begun == [f"{parent} begins", f"{child} begins"]
+    assert house.jobs(child) == [("succeeded", 0, 0, False)]
+
+
 def test_what_is_not_to_be_run_leaves_the_queue(house: House) -> None:
     cancelled, deleted, planned = (house.planned("trains done") for _ in range(3))
     runs.cancel(house.db, cancelled)
