@@ -89,7 +89,9 @@ SELECT j.id, j.priority, j.args, j.worker_id
 FROM procrastinate_jobs j
 LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
 WHERE j.queue_name = 'runs' AND j.status = 'doing'
-  AND (j.worker_id = :worker_id AND j.id <> ALL (:held ::bigint[])
+  -- A job that this worker has may stand under its former id: it was asleep, and was forgotten.
+  AND j.id <> ALL (:held ::bigint[])
+  AND (j.worker_id = :worker_id
        OR j.worker_id IS DISTINCT FROM :worker_id
           AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => :silent_for)
           AND pg_postmaster_start_time() < now() - make_interval(secs => :silent_for))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from sqlalchemy import Connection, select, update
 
-from lvmdb.db import runs
+from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.provenance import provenance
 from lvmdb.db.runs import Run
@@ -114,7 +114,8 @@ def reproduce(
 
     Raises:
         UnknownNameError: there is no such run, or its architecture is no longer there.
-        RunError: it has not succeeded, or did not begin from its row alone.
+        RunError: it has not succeeded, or did not begin from its row alone, or another process has
+            the new run.
         SequenceError: its data changed.
         ModelError: its device is not there.
     """
@@ -125,7 +126,8 @@ def reproduce(
     with _threads(db, run_id):
         train(db, new_id, device=place, progress=progress)
         evaluator = Evaluator(db, device=device or "auto", progress=progress)
-        _evaluate(db, evaluator, run_id, new_id)
+        with claims.claim(db, new_id):
+            _evaluate(db, evaluator, run_id, new_id)
     with db.begin() as connection:
         checks = check_runs(connection, run_id, new_id)
         conditions = differing_conditions(connection, run_id, new_id)

@@ -91,9 +91,11 @@ def _work(
     evaluator = Evaluator(db, device=device, progress=progress)
     with db.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)
-    for split in SPLITS:
-        if sequences.window_count(split) and not evaluator.done(run_id, split):
-            evaluator.evaluate(run_id, split)
+    # Training has given the run back: whoever has it now evaluates it.
+    with claims.claim(db, run_id):
+        for split in SPLITS:
+            if sequences.window_count(split) and not evaluator.done(run_id, split):
+                evaluator.evaluate(run_id, split)
 
 
 def _train(

@@ -178,6 +178,9 @@ def test_jobs_of_a_silent_worker_are_found(db: Database, planned: list[int], sql
         assert gone_job == found[1]
         assert queue.stalled(connection, 0.5, silent, []) == [(found[0][0], silent), gone_job]
         assert not queue.beat(connection, gone)
+        # It was forgotten, has another id by now, and still has the job.
+        again = queue.register(connection, 3600)
+        assert queue.stalled(connection, 0.5, again, [j.job_id for j, _ in found]) == []
 
 
 def test_the_queues_tables_are_no_drift_and_outlive_migrations(

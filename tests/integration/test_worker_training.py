@@ -22,6 +22,7 @@ from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
+from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.progress import SILENT, Progress
 from lvmdb.scheduling import child, queue
 from lvmdb.scheduling import worker as working
@@ -215,6 +216,24 @@ def test_what_was_done_is_not_done_again(world: World) -> None:
     before = world.sql(when, run_id)
     assert world.attempt(run_id) == Ended(Ending.DONE)
     assert world.sql(when, run_id) == before
+
+
+def test_who_evaluates_a_run_has_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = world.planned("copy-last")
+    evaluate = Evaluator.evaluate
+    claimed: list[bool] = []
+
+    def watched(self: Evaluator, *arguments: Any) -> Any:
+        with world.db.connect() as connection:
+            claimed.append(queue.claimed(connection, run_id))
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Evaluator, "evaluate", watched)
+    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.0)
+    train(world.db, run_id, device="cpu")
+    with claims.claim(world.db, run_id):
+        assert world.attempt(run_id).ending == Ending.TAKEN
+    assert (world.attempt(run_id).ending, claimed) == (Ending.DONE, [True, True])
 
 
 def test_a_reproduction_goes_on_as_one(world: World) -> None:
