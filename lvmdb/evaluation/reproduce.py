@@ -22,7 +22,7 @@ from lvmdb.db.provenance import provenance
 from lvmdb.db.runs import Run
 from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.db.schema.runs import experiment_run
-from lvmdb.errors import RunError
+from lvmdb.errors import ModelError, RunError
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.run_checks import Check, check_runs, differing_conditions, shown
 from lvmdb.models import registry
@@ -30,6 +30,7 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.training import options
 from lvmdb.training.environment import resolve_device
+from lvmdb.training.reading import DEFAULT, Reading
 from lvmdb.training.train import check_data, train
 
 IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
@@ -98,6 +99,7 @@ def reproduce(
     *,
     again: int | None = None,
     device: str | None = None,
+    reading: Reading = DEFAULT,
     keep: bool = False,
     progress: Progress = SILENT,
 ) -> Reproduction:
@@ -109,6 +111,7 @@ def reproduce(
         again: the run that reproduces it; by default the one that was begun and not yet compared,
             or a new one.
         device: where to train and evaluate; by default it is trained where the original was.
+        reading: how it reads, and how often it is saved.
         keep: leave the new run also where it is identical.
         progress: told of epochs and windows.
 
@@ -124,7 +127,7 @@ def reproduce(
     new_id = _planned(db, original) if again is None else again
     progress.say(f"run {new_id} trains run {run_id} again")
     with _threads(db, run_id):
-        train(db, new_id, device=place, progress=progress)
+        train(db, new_id, device=place, reading=reading, progress=progress)
         evaluator = Evaluator(db, device=device or "auto", progress=progress)
         with claims.claim(db, new_id):
             _evaluate(db, evaluator, run_id, new_id)
@@ -148,6 +151,29 @@ def original_of(run: Run) -> int | None:
         return None
     named = [stamp.removeprefix(_OF) for stamp in run.stamps if stamp.startswith(_OF)]
     return int(named[0]) if named else None
+
+
+def check_same_device(db: Database, original: int, device: str) -> None:
+    """Refuse to train a run again where its numbers cannot come out.
+
+    Args:
+        db: the database.
+        original: the run that is to be trained again.
+        device: where; the number of a GPU does not matter.
+
+    Raises:
+        ModelError: it was trained on a device of another type.
+    """
+    with db.connect() as connection:
+        then = provenance(connection, original)
+    place = str(then.machine["device"] or "cpu").partition(":")[0]
+    here = device.partition(":")[0]
+    # Baselines are fitted on the CPU wherever they are.
+    if then.configuration["kind"] != "baseline" and here != place:
+        raise ModelError(
+            f"run {original} was trained on {place}, and what {here} gives cannot be compared with "
+            f"it: queue it where 'lvmdb worker --device {place}' takes it"
+        )
 
 
 def _check_can(db: Database, run: Run, device: str | None) -> str:

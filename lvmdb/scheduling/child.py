@@ -106,17 +106,23 @@ def _train(
     from lvmdb.training.reading import Reading
     from lvmdb.training.train import train
 
+    reading = Reading(checkpoint_every=checkpoint_every)
     if (original := reproduce.original_of(run)) is not None:
-        place = None if device == "auto" else device
+        reproduce.check_same_device(db, original, device)
         reproduce.reproduce(
-            db, original, again=run.run_id, device=place, keep=True, progress=progress
+            db,
+            original,
+            again=run.run_id,
+            device=device,
+            reading=reading,
+            keep=True,
+            progress=progress,
         )
     elif run.kind == "ensemble":
         from lvmdb.evaluation import ensembles
 
         ensembles.fit(db, run.run_id, device=device, progress=progress)
     else:
-        reading = Reading(checkpoint_every=checkpoint_every)
         train(db, run.run_id, device=device, reading=reading, progress=progress)
 
 

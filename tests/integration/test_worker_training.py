@@ -251,6 +251,18 @@ def test_a_reproduction_goes_on_as_one(world: World) -> None:
         assert world.state(first if run_id == second else second)[0] == other
 
 
+def test_a_reproduction_is_refused_where_it_could_not_be_compared(world: World) -> None:
+    original, again = world.planned(), world.planned()
+    stamp = "UPDATE experiment_run SET stamps = ARRAY[%s] WHERE run_id = %s"
+    world.sql(stamp, f"reproduces={original}", again)
+    on_gpu = "UPDATE experiment_run SET status = 'succeeded', device = 'cuda:0' WHERE run_id = %s"
+    world.sql(on_gpu, original)
+    ended = world.attempt(again)
+    assert ended.ending == Ending.REFUSED
+    assert f"run {original} was trained on cuda, and what cpu gives cannot be" in ended.message
+    assert world.state(again)[0] == "planned"
+
+
 def test_a_loss_that_is_no_number_is_not_worth_another_try(world: World) -> None:
     run_id = world.planned(lr=0.9, weight_decay=1e30)
     ended = world.attempt(run_id)
