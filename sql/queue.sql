@@ -56,6 +56,11 @@ SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(
     now() + make_interval(secs => nullif(CAST(:delay AS double precision), 0))
 )::procrastinate_job_to_defer_v1]);
 
+-- name: set_priority
+-- The job of a run that waits in the queue is taken sooner, or later.
+UPDATE procrastinate_jobs SET priority = :priority
+WHERE queue_name = 'runs' AND lock = 'run-' || :run_id ::bigint AND status = 'todo';
+
 -- name: take
 -- The job that comes next, now this worker's; NULLs if there is none.
 SELECT id, priority, args FROM procrastinate_fetch_job_v2(ARRAY['runs' ::varchar], :worker_id);

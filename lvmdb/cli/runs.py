@@ -166,9 +166,11 @@ def cancel(app: App, run_id: int) -> None:
 
 @runs.command()
 @click.argument("run_ids", type=int, nargs=-1, required=True, metavar="RUN_ID...")
-@click.option("--priority", default=0, show_default=True, help="The highest is taken first.")
+@click.option(
+    "--priority", type=int, help="The highest is taken first; by default 0, or what a run has."
+)
 @pass_app
-def enqueue(app: App, run_ids: tuple[int, ...], priority: int) -> None:
+def enqueue(app: App, run_ids: tuple[int, ...], priority: int | None) -> None:
     """Queue planned or failed runs for the workers, all of them or none.
 
     A run that has a checkpoint goes on from there.

@@ -54,13 +54,14 @@ def ensure(db: Database) -> None:
         _make(connection)
 
 
-def enqueue(connection: Connection, run_id: int, *, priority: int = 0) -> None:
-    """Queue a run that is planned or has failed; one that is queued or runs is left as it is.
+def enqueue(connection: Connection, run_id: int, *, priority: int | None = None) -> None:
+    """Queue a run that is planned or has failed; one that is queued or runs stays so.
 
     Args:
         connection: the job stands and falls with its transaction.
         run_id: of the run.
-        priority: the highest is offered first.
+        priority: the highest is offered first; also of one that waits already. None: 0, or what
+            it has.
 
     Raises:
         UnknownNameError: there is no such run.
@@ -78,7 +79,9 @@ def enqueue(connection: Connection, run_id: int, *, priority: int = 0) -> None:
     if status in ("planned", "failed") or not live:
         set_queued(connection, run_id)
     if not live:
-        _defer(connection, Job(0, run_id, priority), 0.0)
+        _defer(connection, Job(0, run_id, priority or 0), 0.0)
+    elif priority is not None:
+        _execute(connection, "set_priority", run_id=run_id, priority=priority)
 
 
 def cancel(db: Database, run_id: int) -> str:

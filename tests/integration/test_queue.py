@@ -32,7 +32,7 @@ def planned(db: Database, corpus: Corpus, sequence_set: MakeSet) -> list[int]:
     return [plan(db, "copy-last", "s", {}, seed=seed) for seed in range(3)]
 
 
-def enqueue(db: Database, run_id: int, priority: int = 0) -> None:
+def enqueue(db: Database, run_id: int, priority: int | None = None) -> None:
     with db.begin() as connection:
         queue.enqueue(connection, run_id, priority=priority)
 
@@ -62,16 +62,18 @@ def test_a_run_is_queued_with_its_job_or_not_at_all(
 
 def test_twice_is_once(db: Database, planned: list[int], sql: Sql) -> None:
     (run_id, *_) = planned
-    enqueue(db, run_id)
+    enqueue(db, run_id, 4)
     enqueue(db, run_id, 9)
+    enqueue(db, run_id)
+    assert sql(JOBS) == [(run_id, "todo", 9)]
     with db.begin() as connection:
         worker = queue.register(connection, 3600)
         assert queue.take(connection, worker) is not None
-    enqueue(db, run_id)
+    enqueue(db, run_id, 3)
     with claims.claim(db, run_id):
         sql("UPDATE experiment_run SET status = 'running' WHERE run_id = %s", [run_id])
         enqueue(db, run_id)
-    assert sql(JOBS) == [(run_id, "doing", 0)]
+    assert sql(JOBS) == [(run_id, "doing", 9)]
     assert statuses(sql)[0] == "running"
 
 
