@@ -106,7 +106,7 @@ def _train(
     from lvmdb.training.reading import Reading
     from lvmdb.training.train import train
 
-    reading = Reading(checkpoint_every=checkpoint_every)
+    reading = Reading(checkpoint_every=checkpoint_every, saves_when_stopped=True)
     if (original := reproduce.original_of(run)) is not None:
         reproduce.check_same_device(db, original, device)
         reproduce.reproduce(

@@ -30,6 +30,7 @@ from lvmdb.models.options import to_options
 from lvmdb.models.statistics import measure
 from lvmdb.progress import Progress
 from lvmdb.sequences.stream import SequenceStream
+from lvmdb.training import stopping
 from lvmdb.training.averages import Averages, Totals, added
 from lvmdb.training.checkpoint import pack, unpack
 from lvmdb.training.curriculum import Curriculum
@@ -133,7 +134,8 @@ class Trainer:
                 batch = self._curriculum.select(epoch, read) if self._curriculum else read
                 own = batch.targets
                 # The leader's clock decides, so that all agree.
-                late = world.leads and time.monotonic() - self._saved_at >= self._every
+                overdue = time.monotonic() - self._saved_at >= self._every
+                late = world.leads and (overdue or stopping.asked())
                 windows, targets, due = world.add(len(read), own, late)
                 seed_step(self._run.seed, state.step, world.rank)
                 values = {}
@@ -152,6 +154,7 @@ class Trainer:
                     for total in state.unfinished.sums.values():
                         self._finite("training", total)
                     self._save(better=False)
+                    stopping.end_if_asked()
                 advance(windows)
         means = self._summed(averages).means()
         self._note("train", epoch, {"lr": self._rate(state.step - 1), **means})

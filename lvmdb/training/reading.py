@@ -16,11 +16,14 @@ class Reading:
         checkpoint_every: seconds between two checkpoints within an epoch; 0: after every batch.
         readers: connections that read, in each process.
         cache_bytes: of memory that each process's training data may take and stay in; 0: none.
+        saves_when_stopped: at SIGTERM a run that one process trains is saved after a batch, and
+            stops then.
     """
 
     checkpoint_every: float = 300.0
     readers: int = 1
     cache_bytes: int = 0
+    saves_when_stopped: bool = False
 
     @property
     def stamps(self) -> list[str]:

@@ -26,7 +26,7 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.sequences.stream import SequenceStream, StreamOptions
-from lvmdb.training import initial, options
+from lvmdb.training import initial, options, stopping
 from lvmdb.training.checkpoint import pack_state
 from lvmdb.training.data import check_beside, streams
 from lvmdb.training.distributed import ALONE, World, lost_processes_named
@@ -161,7 +161,8 @@ def train(
                 progress,
                 round_trip,
             )
-            state = trainer.run()
+            with stopping.after_a_checkpoint(reading.saves_when_stopped and world.size == 1):
+                state = trainer.run()
             if claimed is not None:
                 runs.finish(claimed, parameter_count=parameters)
         return Outcome(True, state.epoch, state.best_epoch, state.best_loss)

@@ -32,6 +32,7 @@ from lvmdb.scheduling.tries import child_command
 from lvmdb.scheduling.worker import Counts, Worker
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSpec
+from lvmdb.training import stopping
 from lvmdb.training.plan import plan
 from lvmdb.training.step import Stepper
 from lvmdb.training.train import train
@@ -327,3 +328,6 @@ def test_a_process_that_is_asked_to_stop_leaves_its_run_to_the_worker(
     ended = world.attempt(run_id)
     assert (ended.ending, ended.message) == (Ending.INTERRUPTED, "its process was asked to stop")
     assert world.state(run_id) == ("running", None)
+    # Nothing is lost: the batch after the one in which it was asked is saved.
+    assert world.step(run_id) == 2
+    assert not stopping.asked()
