@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import native, queries
+from lvmdb.db import native, queries, runs
 from lvmdb.db.engine import Database
 from lvmdb.errors import LvmdbError, SequenceError
 from lvmdb.evaluation import ensembles
 from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.evaluation.predictor import load_predictor
 from lvmdb.sequences import reader, sets
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
@@ -225,27 +226,35 @@ def test_a_cache_counts_the_codes(world: World) -> None:
 # Runs
 
 
-@pytest.mark.parametrize(
-    ("architecture", "tmd", "more"),
-    [
-        ("mamba2", "condition", {"centre": True}),
-        ("mamba2", "condition", {"objective": "every", "sequence_len": 4}),
-        ("lstm", "input", {"hidden": 8, "residual": False, "resolutions": "6,3"}),
-    ],
-)
-def test_a_run_reads_codes_from_training_to_its_predictions(
-    world: World, architecture: str, tmd: str, more: dict[str, object]
+@pytest.fixture(scope="module")
+def trained(world: World) -> dict[str, int]:
+    """Runs by what they do with codes; tests only read them."""
+    sequences: dict[str, object] = {
+        **{"tmd": "condition", "objective": "every", "sequence_len": 4, "centre": True}
+    }
+    plain: dict[str, object] = {
+        **{"tmd": "input", "hidden": 8, "residual": False, "resolutions": "6,3"}
+    }
+    return {
+        "condition": world.trained("mamba2", **sequences),
+        "input": world.trained("lstm", **plain),
+        "none": world.trained(),
+    }
+
+
+@pytest.mark.parametrize("tmd", ["condition", "input"])
+def test_a_run_reads_codes_from_training_to_its_evaluation(
+    world: World, trained: dict[str, int], tmd: str
 ) -> None:
-    run_id = world.trained(architecture, tmd=tmd, **more)
+    run_id = trained[tmd]
     ((row,),) = world.sql("SELECT hyperparameters FROM experiment_run WHERE run_id = %s", run_id)
     assert (row["tmd"], row["input_dim"], row["output_dim"]) == (tmd, 784, 768)
     assert len(row["tmd_fingerprint"]) == 64
-    found = Evaluator(world.db, device="cpu").evaluate(run_id)
-    assert found.queries == world.sequences.window_count("test")
-    baseline = plan(world.db, "context-mean", "s", {}, reuse=True)
-    train(world.db, baseline)
     evaluator = Evaluator(world.db, device="cpu")
-    assert evaluator.evaluate(baseline).queries == evaluator.evaluate(run_id).queries
+    assert evaluator.evaluate(run_id).queries == world.sequences.window_count("test")
+    if tmd == "input":
+        # Beside what reads none, over the same windows.
+        assert evaluator.evaluate(trained["none"]).queries == world.sequences.window_count("test")
 
 
 def test_codes_change_what_is_learnt_and_one_seed_gives_one_result(world: World) -> None:
@@ -256,7 +265,7 @@ def test_codes_change_what_is_learnt_and_one_seed_gives_one_result(world: World)
     train(world.db, again, device="cpu", reading=Reading(readers=2, cache_bytes=10**8))
     assert world.outcome(first) == world.outcome(again)
     without = world.trained(dropout=0.2, lr=0.01)
-    (ours,), (theirs,) = (
+    ours, theirs = (
         world.sql(
             "SELECT value FROM run_metric WHERE run_id = %s AND name = 'loss' AND split = 'val'",
             run_id,
@@ -266,47 +275,42 @@ def test_codes_change_what_is_learnt_and_one_seed_gives_one_result(world: World)
     assert ours != theirs
 
 
-def test_members_of_an_ensemble_read_what_each_reads(world: World) -> None:
-    """One reads codes as input, one as a condition, one none, and one is a baseline."""
-    members = [
-        world.trained("lstm", tmd="input", hidden=8),
-        *(world.trained(tmd=tmd) for tmd in ("condition", "none")),
-        plan(world.db, "copy-last", "s", {}, reuse=True),
-    ]
-    train(world.db, members[-1])
-    each = [predictions(world, run_id) for run_id in members]
+def test_members_of_an_ensemble_read_what_each_reads(world: World, trained: dict[str, int]) -> None:
+    """Codes as a condition, codes as input, no codes; and a baseline, which knows none."""
+    baseline = plan(world.db, "copy-last", "s", {}, reuse=True)
+    train(world.db, baseline)
+    members = [*trained.values(), baseline]
+    each = [unit(predicted(world, run_id)) for run_id in members]
     for method in ("mean", "weighted"):
         run_id = ensembles.create(world.db, f"mixed-{method}", members, method)
         assert ensembles.fit(world.db, run_id, device="cpu").trained
-        found = predictions(world, run_id)
         if method == "mean":
-            scaled = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in each]
-            assert np.allclose(found, sum(scaled) / 4, atol=1e-5)
+            assert np.allclose(predicted(world, run_id), sum(each) / 4, atol=1e-5)
     swap = "UPDATE cpe_entry SET task_code = task_code + %s WHERE task_code IS NOT NULL"
     world.sql(swap, 1)
     try:
         with pytest.raises(SequenceError, match=f"that run {members[0]} was planned on"):
-            Evaluator(world.db, device="cpu").evaluate(run_id)
+            predicted(world, run_id)
     finally:
         world.sql(swap, -1)
 
 
-def predictions(world: World, run_id: int) -> NDArray[np.float64]:
-    """What is stored of a run's predictions of the test split, `(windows, 768)`."""
-    Evaluator(world.db, device="cpu").evaluate(run_id)
-    rows = world.sql(
-        "SELECT predicted_vec::real[] FROM prediction WHERE run_id = %s ORDER BY target_cpe_id",
-        run_id,
-    )
-    return np.array([row[0] for row in rows])
+def predicted(world: World, run_id: int) -> NDArray[np.float32]:
+    """What a run says to the windows of the test split, `(windows, 768)`."""
+    run = runs.get(world.db, run_id)
+    predictor = load_predictor(world.db, run, world.sequences, torch.device("cpu"))
+    stream = world.stream("test", shuffle=False, tmd=predictor.tmd)
+    found: NDArray[np.float32] = torch.cat([predictor.predict(batch) for batch in stream]).numpy()
+    return found
 
 
-def test_codes_that_changed_are_refused(world: World) -> None:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled
+
+
+def test_codes_that_changed_are_refused(world: World, trained: dict[str, int]) -> None:
     run_id = world.run(tmd="input")
-    trained = world.trained(tmd="input")
-    other = world.trained()
-    evaluator = Evaluator(world.db, device="cpu")
-    evaluator.evaluate(trained)
     swap = (
         "UPDATE cpe_entry SET tmd_vec = (array_fill(0, '{16}')::vector) - tmd_vec "
         "WHERE seq = 2 AND tmd_vec IS NOT NULL"
@@ -318,11 +322,10 @@ def test_codes_that_changed_are_refused(world: World) -> None:
             train(world.db, run_id, device="cpu")
         ((status,),) = world.sql("SELECT status FROM experiment_run WHERE run_id = %s", run_id)
         assert status == "planned"
-        with pytest.raises(SequenceError, match=f"that run {trained} was planned on"):
-            Evaluator(world.db, device="cpu").evaluate(trained)
+        with pytest.raises(SequenceError, match=f"that run {trained['input']} was planned on"):
+            Evaluator(world.db, device="cpu").evaluate(trained["input"])
         # What reads no codes does not mind.
-        assert Evaluator(world.db, device="cpu").evaluate(other).queries
-        assert train(world.db, world.run(tmd="input"), device="cpu").trained
+        assert len(predicted(world, trained["none"]))
     finally:
         world.sql(swap)
     assert train(world.db, run_id, device="cpu").trained
