@@ -10,8 +10,12 @@ from typing import Any
 
 import click
 import pytest
+from sqlalchemy import update
 
 from lvmdb.cli.main import cli
+from lvmdb.db.engine import raw
+from lvmdb.db.schema.runs import experiment_run
+from lvmdb.scheduling import queue
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -38,7 +42,7 @@ def command_lines() -> Iterator[str]:
         for line in body.replace("\\\n", " ").splitlines():
             stripped = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
             inner = re.findall(r"\$\((lvmdb [^)]*)\)", stripped)
-            yield from inner
+            yield from (re.sub(r"\$\w+", "7", command) for command in inner)
             outer = re.sub(r"\$\(.*?\)|\$\w+", "7", stripped)
             if outer.startswith("lvmdb"):
                 yield re.split(r"\s[>|&]", outer)[0]
@@ -84,10 +88,14 @@ def test_commands_named_in_the_text_exist(words: str) -> None:
 
 
 def test_sql_runs(demo: Any) -> None:
-    with demo.program.database.raw_connection() as connection:
+    with demo.program.database.connect() as connection:
+        # One page asks what happened to a run in the queue.
+        tried = update(experiment_run).where(experiment_run.c.run_id == 7)
+        connection.execute(tried.values(status="failed", error="tried"))
+        queue.enqueue(connection, 7)
         for body in blocks("sql"):
             rows = 0
-            cursor = connection.execute(body.encode())
+            cursor = raw(connection).execute(body.encode())
             while True:
                 rows += cursor.rowcount
                 if not cursor.nextset():
