@@ -550,11 +550,8 @@ def test_a_run_that_answers_in_coarser_numbers_too(world: World) -> None:
     names = {m[0] for m in world.metrics(run_id) if m[1] == "val"}
     coarse = ["coarse_8", "coarse_4", "consistency"]
     assert names == {"loss", "mse", "cosine", "mse_sum", *coarse}
-    total, main, *parts = (
-        world.curve(run_id, name, "val") for name in ("loss", "mse_sum", *coarse)
-    )
-    # Scaled as in a mixture: beside other terms a squared error counts half.
-    expected = [0.5 * own + sum(more) for own, *more in zip(main, *parts, strict=True)]
+    total, main, *parts = (world.curve(run_id, n, "val") for n in ("loss", "mse_sum", *coarse))
+    expected = [m / 2 + sum(more) for m, *more in zip(main, *parts, strict=True)]
     assert total == pytest.approx(expected, rel=1e-5)
     for name in coarse[:2]:
         values = world.curve(run_id, name, "val")
