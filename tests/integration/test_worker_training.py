@@ -198,10 +198,10 @@ def test_a_run_outlives_its_workers_bit_for_bit(
         progress=Progress(stream=told),
         verbose=True,
     )
-    assert last.run() == Counts(succeeded=1)
+    assert last.run() == Counts(succeeded=1), told.getvalue()
     assert f"run {run_id} goes on after epoch" in told.getvalue()
     assert "Fatal" not in told.getvalue()
-    assert world.jobs(run_id) == [("failed", 0, 0), ("succeeded", 0, 1)]
+    assert world.jobs(run_id) == [("failed", 0, 0), ("succeeded", 0, 1)], told.getvalue()
     with one_thread():
         train(world.db, undisturbed, device="cpu")
     assert world.outcome(run_id) == world.outcome(undisturbed)
