@@ -168,10 +168,13 @@ def test_when_one_is_killed_the_other_says_so_and_one_goes_on(world: World) -> N
         os.kill(other, signal.SIGKILL)
         _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    (line,) = lines_of_lvmdb(error)
-    assert "another process of this training ended without a word" in line
     status, reason = world.row(two)
-    assert (status, f"lvmdb: {reason}") == ("failed", line)
+    assert status == "failed"
+    if reason == "interrupted":  # torchrun was quicker to stop it than it was to notice
+        assert lines_of_lvmdb(error) == []
+    else:
+        assert "another process of this training ended without a word" in reason
+        assert lines_of_lvmdb(error) == [f"lvmdb: {reason}"]
     assert world.step(two) < world.step(one)
     assert train(world.db, two, device="cpu").epochs == 4
     assert world.metrics(two) == pytest.approx(world.metrics(one), rel=TOLERANCE)
