@@ -14,6 +14,7 @@ many turns, of which float32 forgets the fraction.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -49,9 +50,9 @@ class S4Kernel(nn.Module):
         # Of variance one, as complex numbers: (channels, state / 2, 2)
         self.C = nn.Parameter(torch.randn(channels, len(eigenvalues), 2) * math.sqrt(0.5))
 
+    @abstractmethod
     def forward(self, time: int) -> Tensor:
         """The kernel `(channels, time)`, the present first."""
-        raise NotImplementedError
 
     def _exact(self, parameter: Tensor) -> Tensor:
         """In float64; on the CPU where a device has none."""
