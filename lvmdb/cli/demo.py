@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DATASET = "python-docs"
 MODELS: dict[str, dict[str, object]] = {
     "lstm": {"dropout": 0.2},
-    "mamba2": {"preset": "toy", "dropout": 0.2},
+    "mamba2": {"d_model": 256, "layers": 2, "d_state": 64, "dropout": 0.2},
 }
 """Small models, a little regularised: the corpus has about a thousand windows."""
 
