@@ -31,4 +31,9 @@ set_option = click.option(
     help="An option of the architecture or of training, or preset=toy|small|full; repeatable.",
 )
 
-loss_option = click.option("--loss", metavar="L", help="mse, cosine or mse+cosine.  [default: mse]")
+loss_option = click.option(
+    "--loss",
+    metavar="L",
+    help="mse, cosine or infonce, or a mixture such as mse+infonce; diffusion for lcm's towers.  "
+    "[default: mse, or diffusion]",
+)

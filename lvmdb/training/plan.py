@@ -187,9 +187,27 @@ def _loss(
     if (loss == losses.DIFFUSION) != model.generates:
         must = "is trained by" if model.generates else "does not generate: it has a loss other than"
         raise UsageError(f"--loss {loss}: {architecture} with these options {must} 'diffusion'")
-    if training.context_negatives and not losses.contrastive(loss):
-        raise UsageError(
-            f"--set context_negatives=true is for a loss with infonce, such as mse+infonce, "
-            f"not for {loss}"
-        )
+    _check_read(training, loss)
     return loss
+
+
+def _check_read(training: TrainingOptions, loss: str) -> None:
+    """Refuse options that nothing would read: who sets them believes that something does."""
+    contrastive = losses.contrastive(loss), "a loss with infonce, such as mse+infonce"
+    probes = training.objective == PROBE, f"objective={PROBE}"
+    readers = {
+        "context_negatives": contrastive,
+        "temperature": contrastive,
+        "sequence_len": (training.objective == "every", "objective=every"),
+        "margin_soft": probes,
+        "margin_hard": probes,
+    }
+    defaults = TrainingOptions()
+    for name, (read, reader) in readers.items():
+        value = getattr(training, name)
+        if not read and value != getattr(defaults, name):
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise UsageError(
+                f"--set {name}={shown} is for {reader}, not for --loss {loss} with "
+                f"objective={training.objective}"
+            )

@@ -602,6 +602,9 @@ def test_what_cannot_be_trained_is_refused(world: World) -> None:
     [
         ("lstm", "diffusion", {}, "does not generate: it has a loss other than 'diffusion'"),
         ("lstm", "mse", {"context_negatives": "true"}, "a loss with infonce"),
+        ("lstm", "mse", {"temperature": "0.1"}, "temperature=0.1 is for a loss with infonce"),
+        ("lstm", "mse", {"sequence_len": "8"}, "sequence_len=8 is for objective=every"),
+        ("lstm", "mse", {"margin_soft": "0.1"}, "margin_soft=0.1 is for objective=probe"),
         ("lcm", "mse", {"variant": "one_tower"}, "these options is trained by 'diffusion'"),
         ("lcm", "diffusion", {}, "does not generate"),
         ("copy-last", "mse", {}, "is a baseline and has no loss"),
