@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -69,6 +70,11 @@ def main() -> None:
     try:
         # What a command ends with, psql's exit code for one, is handed back here.
         sys.exit(cli(obj=app, standalone_mode=False))
+    except SystemExit as ended:
+        # What a supervisor, a container or torchrun stops says so, instead of ending without a word.
+        if ended.code == 128 + signal.SIGTERM:
+            _fail("stopped by SIGTERM", 128 + signal.SIGTERM)
+        raise
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
