@@ -8,13 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvmdb.corpus.chunker import (
-    ParagraphChunker,
-    SentenceChunker,
-    count_words,
-    get_chunker,
-    paragraphs,
-)
+from lvmdb.corpus.chunker import get_chunker
+from lvmdb.corpus.chunkers.paragraph import ParagraphChunker
+from lvmdb.corpus.chunkers.sentence import SentenceChunker
+from lvmdb.corpus.chunkers.words import count_words, paragraphs
 from lvmdb.errors import UnknownNameError, UsageError
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lvmdb.corpus.articles import RawArticle
-from lvmdb.corpus.readers import get_reader, read_jsonl, read_python_docs
+from lvmdb.corpus.readers.jsonl import read_jsonl
+from lvmdb.corpus.readers.python_docs import read_python_docs
+from lvmdb.corpus.readers.registry import get_reader
 from lvmdb.errors import InputError, UnknownNameError
 
 
