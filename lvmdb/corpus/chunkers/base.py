@@ -29,6 +29,14 @@ class Chunk:
     paragraph: int
     sentences: Vectors | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def vector(self) -> Vectors | None:
+        """`(768,)` the encoder's vector of the text, where it is known without asking again."""
+        if self.sentences is None or len(self.sentences) != 1:
+            return None
+        vector: Vectors = self.sentences[0]
+        return vector
+
 
 class Chunker(Protocol):
     """Cuts a text into concepts."""

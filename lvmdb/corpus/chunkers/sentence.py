@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from lvmdb.corpus.chunkers.base import Chunk
-from lvmdb.corpus.chunkers.words import paragraphs, sentences, word_counter, word_ends
+from lvmdb.corpus.chunkers.words import paragraphs, pieces, word_counter
 from lvmdb.errors import UsageError
-
-_CLAUSE_ENDS = (",", ";", "\u3001", "\uff0c", "\uff1b")
-_CUT_WINDOW = 12
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class SentenceChunker:
                 sizes.append(words)
                 begin, words = end, 0
 
-        for stop, more in self._sentences(paragraph, count):
+        for stop, more in pieces(self.language, paragraph, count, self.longest, self.high):
             if words and words + more > (self.stretch if words < self.low else self.high):
                 close()
             end, words = stop, words + more
@@ -97,40 +94,9 @@ class SentenceChunker:
             close()
         return done
 
-    def _sentences(self, paragraph: str, count: Callable[[str], int]) -> Iterator[tuple[int, int]]:
-        """Where each sentence, or part of an overlong one, stops, and how many words it has."""
-        start = 0
-        for sentence in sentences(self.language, paragraph):
-            words = count(sentence)
-            done = 0
-            if words > self.longest:
-                ends = word_ends(sentence)
-                for cut in _cuts(sentence, ends, -(-words // self.high)):
-                    yield start + cut, count(sentence[done:cut])
-                    done = cut
-            yield start + len(sentence), count(sentence[done:]) if done else words
-            start += len(sentence)
-
 
 def _joins(words: int, before: int, limits: SentenceChunker) -> bool:
     """Whether a paragraph's last `words` go to the chunk of `before` words in front of them."""
     if words < limits.min_words:
         return True
     return words < limits.tail and before + words <= limits.tail_limit
-
-
-def _cuts(sentence: str, words: list[int], parts: int) -> Iterator[int]:
-    """Where to cut an overlong sentence into `parts`: offsets behind words, ascending.
-
-    Args:
-        sentence: the sentence.
-        words: where each of its words ends.
-        parts: how many pieces.
-    """
-    clauses = [i + 1 for i, end in enumerate(words) if sentence[:end].endswith(_CLAUSE_ENDS)]
-    done = 0
-    for part in range(1, parts):
-        ideal = done + (len(words) - done) / (parts - part + 1)
-        distance, cut = min(((abs(c - ideal), c) for c in clauses if c > done), default=(ideal, 0))
-        done = cut if distance <= _CUT_WINDOW else round(ideal)
-        yield words[done - 1]

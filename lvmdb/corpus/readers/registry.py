@@ -5,9 +5,16 @@ from __future__ import annotations
 from lvmdb.corpus.readers.base import Reader
 from lvmdb.corpus.readers.jsonl import read_jsonl
 from lvmdb.corpus.readers.python_docs import read_python_docs
+from lvmdb.corpus.readers.text import read_text
+from lvmdb.corpus.readers.wikipedia import read_wikipedia
 from lvmdb.errors import UnknownNameError
 
-_READERS: dict[str, Reader] = {"jsonl": read_jsonl, "python-docs": read_python_docs}
+_READERS: dict[str, Reader] = {
+    "jsonl": read_jsonl,
+    "python-docs": read_python_docs,
+    "text": read_text,
+    "wikipedia": read_wikipedia,
+}
 READERS = tuple(sorted(_READERS))
 
 
