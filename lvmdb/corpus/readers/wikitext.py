@@ -59,7 +59,7 @@ _BEHAVIOUR = re.compile(r"__[A-Z]+__")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:\S")
 _EMPTY_BRACKETS = re.compile(r"(?<=\s)[(\[]\s*[,;:\s]*[)\]]")
 _LEADING_MARK = re.compile(r"(?<=[(\[])\s*[,;:]\s*|(?<=\()\s+")
-_LOOSE_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|\[\[|\]\]")
+_LOOSE_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _UNCLOSED = re.compile(r"\{[{|]|[|}]\}")
 _LOOSE_MARK = re.compile(r"\s+(?=[,.;:!?)](\s|$))")
 
@@ -87,8 +87,8 @@ def prose(markup: str, media: Collection[str] = MEDIA) -> str:
 def _tidy(paragraph: str) -> str:
     if _UNCLOSED.search(paragraph):
         return ""
-    if "<" in paragraph or "[[" in paragraph or "]]" in paragraph:
-        paragraph = _LOOSE_TAG.sub("", paragraph)
+    if "[[" in paragraph or "]]" in paragraph:
+        paragraph = paragraph.replace("[[", "").replace("]]", "")
     if "''" in paragraph:
         paragraph = _QUOTES.sub("", paragraph)
     if "__" in paragraph:
@@ -125,7 +125,10 @@ def _text(markup: str, media: Collection[str]) -> str:
     for token in tokens:
         kind = type(token)
         if kind is kinds.text:
-            part.append(token["text"])
+            text = token["text"]
+            if "<" in text and top.name != "nowiki":
+                text = _LOOSE_TAG.sub("", text)
+            part.append(text)
         elif kind is kinds.template:
             _pass_over(tokens, kinds)
         elif kind in kinds.opening:
@@ -185,7 +188,7 @@ def _external(link: _Open, _: Collection[str]) -> str:
 
 
 def _entity(entity: _Open, _: Collection[str]) -> str:
-    return html.unescape(f"&{entity.part(0)};").replace(_LIST_MARK, "")
+    return html.unescape(f"&{entity.part(0)};")
 
 
 def _self_closed(tag: _Open, _: Collection[str]) -> str:
