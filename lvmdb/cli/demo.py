@@ -132,7 +132,7 @@ def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
     from lvmdb.corpus import encoders
     from lvmdb.corpus.chunker import get_chunker
     from lvmdb.corpus.ingest import IngestPlan, ingest
-    from lvmdb.corpus.readers import get_reader
+    from lvmdb.corpus.readers.registry import get_reader
 
     app.progress.say(f"2/7 ingesting CPython's language reference, encoded by {encoder}")
     plan = IngestPlan(

@@ -52,7 +52,7 @@ def run(
     from lvmdb.corpus.chunker import get_chunker
     from lvmdb.corpus.ingest import IngestPlan
     from lvmdb.corpus.ingest import ingest as run_ingest
-    from lvmdb.corpus.readers import get_reader
+    from lvmdb.corpus.readers.registry import get_reader
     from lvmdb.db.types import checked_name
 
     name = None if encoder == "none" else encoder or encoders.DEFAULT_ENCODER

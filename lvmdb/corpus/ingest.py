@@ -14,7 +14,7 @@ from lvmdb.corpus.articles import ChunkedArticle, RawArticle
 from lvmdb.corpus.chunker import Chunker
 from lvmdb.corpus.encoder import SentenceEncoder
 from lvmdb.corpus.jobs import Job, job
-from lvmdb.corpus.readers import Reader
+from lvmdb.corpus.readers.base import Reader
 from lvmdb.corpus.store import (
     Stored,
     another_encoder,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvmdb.corpus.articles import VectorArticle, Vectors
-from lvmdb.corpus.readers import Record, json_lines, optional_text, required_text
+from lvmdb.corpus.readers.jsonl import Record, json_lines, optional_text, required_text
 from lvmdb.corpus.vector_rows import VectorRows, open_vectors
 from lvmdb.errors import InputError
 

@@ -16,7 +16,7 @@ from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.encoder import SentenceEncoder
 from lvmdb.corpus.ingest import GROUP, IngestPlan, ingest
-from lvmdb.corpus.readers import get_reader
+from lvmdb.corpus.readers.registry import get_reader
 from lvmdb.corpus.store import Stored
 from lvmdb.db import bulk
 from lvmdb.db.engine import Database

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvmdb.corpus.chunker import (
-    ParagraphChunker,
-    SentenceChunker,
-    count_words,
-    get_chunker,
-    paragraphs,
-)
+from lvmdb.corpus.chunker import get_chunker
+from lvmdb.corpus.chunkers.paragraph import ParagraphChunker
+from lvmdb.corpus.chunkers.sentence import SentenceChunker
+from lvmdb.corpus.chunkers.words import count_words, paragraphs, word_counter
 from lvmdb.errors import UnknownNameError, UsageError
 
 
@@ -37,7 +35,7 @@ _text = st.lists(
 ).map("\n\n".join)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(_text)
 def test_every_chunk_lies_in_one_paragraph_and_nothing_is_lost(text: str) -> None:
     chunker = SentenceChunker()
@@ -104,6 +102,30 @@ def test_paragraphs_are_never_joined() -> None:
     text = f"{sentence(10, 'one')}\n \n{sentence(10, 'two')}\r\n\r\n{sentence(10, 'three')}"
     assert [c.split()[0] for c in SentenceChunker().chunk(text)] == ["One", "Two", "Three"]
     assert SentenceChunker().chunk(text) == ParagraphChunker().chunk(text)
+
+
+@pytest.mark.parametrize("name", ["sentence", "paragraph"])
+def test_chunks_know_their_paragraph(name: str) -> None:
+    text = f"Heading\n\n{sentence(70)} {sentence(70)}\n\n\n{sentence(10)}"
+    chunks = get_chunker(name).chunks(text)
+    assert [c.paragraph for c in chunks] == {"sentence": [1, 1, 2], "paragraph": [1, 2]}[name]
+    assert [c.text for c in chunks] == get_chunker(name).chunk(text)
+    assert {c.vector for c in chunks} == {None}
+
+
+@settings(max_examples=40)
+@given(st.text(st.sampled_from("ab. \u00a0\u2028\x1c\u6c34\u0e01\u00e9\n")))
+def test_words_are_counted_alike_fast_and_by_the_rule(text: str) -> None:
+    for paragraph in paragraphs(text):
+        count = word_counter(paragraph)
+        pieces = [p for p in re.split(r"(?<= )", paragraph) if p]
+        expected = 0
+        for piece in pieces:
+            unspaced = re.findall(r"[\u0e00-\u0eff\u3400-\u9fff]{1,2}", piece)
+            others = re.findall(r"[^\s\u0e00-\u0eff\u3400-\u9fff]+", piece)
+            assert count(piece) == count_words(piece) == len(unspaced) + len(others)
+            expected += len(unspaced) + len(others)
+        assert count(paragraph) == count_words(paragraph) == expected
 
 
 def test_white_space_is_normalised_and_nul_removed() -> None:

@@ -1,4 +1,4 @@
-"""Readers: the articles that come out, their keys, and what each broken file says."""
+"""Readers of lines and of Python's reference: articles, their keys and places, broken files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from lvmdb.corpus.articles import RawArticle
-from lvmdb.corpus.readers import get_reader, read_jsonl, read_python_docs
-from lvmdb.errors import InputError, UnknownNameError
+from lvmdb.corpus.readers.base import numbered
+from lvmdb.corpus.readers.jsonl import read_jsonl
+from lvmdb.corpus.readers.python_docs import read_python_docs
+from lvmdb.corpus.readers.registry import get_reader
+from lvmdb.errors import InputError, UnknownNameError, UsageError
 
 
 def _write(path: Path, *records: object) -> Path:
@@ -96,6 +99,39 @@ def test_reading_goes_on_behind_a_broken_line(tmp_path: Path, line: bytes, messa
     assert [message in str(error) for error in errors] == [True]
 
 
+def test_an_article_has_one_place_wherever_reading_begins(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [b'{"title": "A", "text": "%d"}\n' % i for i in range(5)]
+    path.write_bytes(lines[0] + b"\n" + lines[1] + b"oops\n" + b"".join(lines[2:]))
+    errors: list[tuple[int, str]] = []
+
+    def broken(place: int, error: InputError) -> None:
+        errors.append((place, str(error)))
+
+    found = list(numbered(read_jsonl, path, on_error=broken))
+    assert [(i, a.source_key) for i, a in found] == [
+        (0, "A"),
+        (1, "A#2"),
+        (3, "A#3"),
+        (4, "A#4"),
+        (5, "A#5"),
+    ]
+    assert [place for place, _ in errors] == [2]
+    assert f"{path}:4: " in errors[0][1]
+    for start in range(7):
+        for limit in (None, *range(7)):
+            errors.clear()
+            some = list(numbered(read_jsonl, path, start=start, limit=limit, on_error=broken))
+            stop = 6 if limit is None else limit
+            assert some == [(i, a) for i, a in found if start <= i < stop]
+            assert len(errors) == (start <= 2 < stop)
+    with pytest.raises(InputError, match="not JSON"):
+        list(numbered(read_jsonl, path, start=1))
+    assert len(list(numbered(read_jsonl, path, start=3))) == 3
+    with pytest.raises(UsageError, match="at article 0 or later, not at -1"):
+        list(read_jsonl(path, start=-1))
+
+
 def _truncated_gzip(path: Path) -> None:
     lines = b"".join(b'{"title": "%d", "text": "%d"}\n' % (i, i * i) for i in range(5000))
     path.write_bytes(gzip.compress(lines)[:-2000])
@@ -143,6 +179,7 @@ def test_python_docs_limit_takes_the_longest() -> None:
     shortest = min(len(a.text) for a in few)
     assert all(len(a.text) <= shortest for a in every if a not in few)
     assert list(read_python_docs(limit=0)) == []
+    assert list(read_python_docs(limit=10, start=4)) == few[4:]
 
 
 def test_python_docs_are_prose_without_repeats() -> None:

@@ -1,0 +1,1 @@
+"""Chunkers: from a text to concepts; `lvmdb.corpus.chunker` has them by name."""
