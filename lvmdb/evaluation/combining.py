@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from lvmdb.errors import ModelError
@@ -90,6 +89,9 @@ class StackedRegression:
 
     def weights(self) -> list[float]:
         """The weights of the members; all are zero where none points the way of the truth."""
+        # Every evaluation loads this module; to fit weights takes a module that is slow to load.
+        from scipy.optimize import nnls
+
         found, _ = nnls(self._triangle[:, : self._members], self._triangle[:, self._members])
         return [float(weight) for weight in found]
 

@@ -21,7 +21,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from lvmdb.errors import ModelError
 
@@ -113,6 +112,9 @@ def verdict(ends: Interval | None, direction: int) -> Verdict:
 
 def tail(articles: int) -> float:
     """The quantile at which the expanded percentile interval ends, below (1 - LEVEL) / 2."""
+    # As slow to load as it is quick: training imports this module and has no use for it.
+    from scipy.special import stdtrit
+
     t = -float(stdtrit(articles - 1, (1 - LEVEL) / 2))
     return NormalDist().cdf(-math.sqrt(articles / (articles - 1)) * t)
 

@@ -85,7 +85,6 @@ def _work(
 
     run = runs.get(db, run_id)
     _train(db, run, device, checkpoint_every, progress)
-    # Not before it is needed: it takes as long to load as PyTorch.
     from lvmdb.evaluation.evaluate import Evaluator
 
     evaluator = Evaluator(db, device=device, progress=progress)

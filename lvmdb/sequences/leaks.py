@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sqlalchemy import Connection, delete
 
 from lvmdb.db.bulk import parsed_vectors
@@ -304,6 +302,10 @@ def record(connection: Connection, draft: SequenceSet, leaks: Leaks) -> None:
 
 def _components(likeness: Likeness) -> Ints:
     """`(articles,)`: equal numbers for articles that hang together by text or near-duplicates."""
+    # Training and evaluation, which split nothing, start without it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     articles, near = len(likeness.article_id), likeness.near
     # Nodes: articles, groups of equal vectors, texts.
     group, text = articles, articles + near.groups

@@ -15,7 +15,6 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from lvmdb.errors import SequenceError
 from lvmdb.metrics.vectors import row_products
@@ -109,6 +108,9 @@ def _candidates(
     axes = _axes(_unit(vectors[first[:: -(-len(first) // _SAMPLE)]]))
     blocks = range(0, len(first), _ROWS)
     points = np.concatenate([_unit(vectors[first[s : s + _ROWS]]) @ axes for s in blocks])
+    # Whoever looks for none starts without it.
+    from scipy.spatial import cKDTree
+
     # Not balanced by medians: those are slow to find among many equal points.
     tree = cKDTree(points, balanced_tree=False)
     near = tree.query_ball_point(points, _RADIUS, return_length=True, workers=-1)

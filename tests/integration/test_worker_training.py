@@ -88,11 +88,17 @@ class World:
         found = self.sql(STEP, run_id)
         return found[0][0] if found else 0
 
-    def wait_until(self, condition: Callable[[], object]) -> None:
+    def wait_for_step(self, run_id: int, step: int, process: subprocess.Popen[str]) -> None:
+        """Return when a later batch than this one is saved, or the process has ended."""
         until = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        # One session for all: a server makes a process for each.
+        with self.db.raw_connection(autocommit=True) as connection:
+            while process.poll() is None:
+                found = connection.execute(STEP.encode(), [run_id]).fetchone()
+                if found and found[0] > step:
+                    break
+                assert time.monotonic() < until
+                time.sleep(0.03)
 
     def state(self, run_id: int) -> tuple[Any, ...]:
         return self.sql("SELECT status, error FROM experiment_run WHERE run_id = %s", run_id)[0]
@@ -148,6 +154,13 @@ def alive(pid: int) -> bool:
     return True
 
 
+def wait_for_end(pid: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while alive(pid):
+        assert time.monotonic() < until
+        time.sleep(0.03)
+
+
 @pytest.fixture(scope="module")
 def world(fresh_database: Fresh, make_articles: MakeArticles) -> Iterator[World]:
     with fresh_database() as db:
@@ -170,7 +183,7 @@ def test_a_run_outlives_its_workers_bit_for_bit(
     with world.db.begin() as connection:
         queue.enqueue(connection, run_id)
     with world.process() as process:
-        world.wait_until(lambda: process.poll() is not None or world.step(run_id) > 9)
+        world.wait_for_step(run_id, 9, process)
         process.send_signal(signal.SIGTERM)
         output, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (0, "0 runs succeeded, 0 failed\n"), said
@@ -181,11 +194,11 @@ def test_a_run_outlives_its_workers_bit_for_bit(
     stopped_at = world.step(run_id)
     assert 9 < stopped_at < STEPS
     with world.process() as process:
-        world.wait_until(lambda: process.poll() is not None or world.step(run_id) > stopped_at)
+        world.wait_for_step(run_id, stopped_at, process)
         process.kill()
         _, said = process.communicate(timeout=PATIENCE)
     # Its own process ends with it, and says nothing: the next worker does.
-    world.wait_until(lambda: not alive(world.pid(run_id)))
+    wait_for_end(world.pid(run_id))
     assert stopped_at < world.step(run_id) < STEPS, said
     assert (world.state(run_id), world.jobs(run_id)) == (("running", None), [("doing", 0, 0)])
     monkeypatch.setattr(working, "SILENT_AFTER", 0.5)
@@ -193,7 +206,7 @@ def test_a_run_outlives_its_workers_bit_for_bit(
     last = Worker(
         world.db,
         [Slot("cpu", 1)],
-        child_command(0.0),
+        child_command(300.0),
         until_empty=True,
         progress=Progress(stream=told),
         verbose=True,
