@@ -71,7 +71,7 @@ def main() -> None:
         # What a command ends with, psql's exit code for one, is handed back here.
         sys.exit(cli(obj=app, standalone_mode=False))
     except SystemExit as ended:
-        # What a supervisor, a container or torchrun stops says so, instead of ending without a word.
+        # What a supervisor, a container or torchrun stops does not end without a word.
         if ended.code == 128 + signal.SIGTERM:
             _fail("stopped by SIGTERM", 128 + signal.SIGTERM)
         raise
