@@ -2,7 +2,7 @@
 
 `FILE` is FAISS's own format, for any program that reads it. `FILE.ids.npz` holds the `cpe_id` of
 each position, the fingerprint of the corpus that the index was built from, and the SHA-256 of
-`FILE`: an index that belongs to other vectors than the database has now, or to other ids, is refused.
+`FILE`: an index over other vectors than the database has now, or beside other ids, is refused.
 """
 
 from __future__ import annotations
