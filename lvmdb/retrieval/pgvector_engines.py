@@ -23,6 +23,7 @@ from lvmdb.db.server_settings import machine_memory
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError
 from lvmdb.retrieval.engine import ID, Engine, Ids, Vectors
+from lvmdb.retrieval.order import alike_first
 
 _SETTINGS = {"ef_search": "hnsw.ef_search", "probes": "ivfflat.probes"}
 
@@ -69,21 +70,24 @@ class Pgvector(Engine):
             self._set(_SETTINGS[name], str(value))
 
     def search(self, query: NDArray[np.float32], k: int) -> Ids:
+        statement = self._prepared(k)
         with translated_errors():
-            found = self._prepared(k).column(self._type.one(query))
+            found = statement.column(self._type.one(query))
         return np.frombuffer(b"".join(found), dtype=ID)
 
     def batch_search(self, queries: Vectors, k: int) -> Ids:
+        statement = self._prepared(k, batch=True)
+        order = alike_first(queries)
         with translated_errors():
-            result = self._prepared(k, batch=True)(self._type.many(queries))
+            result = statement(self._type.many(queries[order]))
         found = np.zeros((len(queries), k), dtype=ID)
         rows = result.ntuples
         numbers = b"".join(result.get_value(row, 0) or b"" for row in range(rows))
         ids = b"".join(result.get_value(row, 1) or b"" for row in range(rows))
-        query = np.frombuffer(numbers, dtype=">i8").astype(np.int64) - 1
-        # The rows of a query are together, in its order.
-        first = np.searchsorted(query, np.arange(len(queries)))
-        found[query, np.arange(rows) - first[query]] = np.frombuffer(ids, dtype=ID)
+        place = np.frombuffer(numbers, dtype=">i8").astype(np.int64) - 1
+        # The rows of a query are together, the nearest first.
+        first = np.searchsorted(place, np.arange(len(queries)))
+        found[order[place], np.arange(rows) - first[place]] = np.frombuffer(ids, dtype=ID)
         return found
 
     def another(self) -> Engine:
