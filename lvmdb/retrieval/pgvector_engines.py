@@ -186,10 +186,9 @@ class Pgvector(Engine):
             CorpusError: the table has other rows than the vectors given.
         """
         connection = self._table.connection
-        rows = connection.execute(
-            sql.SQL("SELECT count(*) FROM {}").format(self._table.name)
-        ).fetchone()
-        if rows is None or rows[0] != vectors:
+        counted = sql.SQL("SELECT count(*) FROM {}").format(self._table.name)
+        (rows,) = connection.execute(counted).fetchone() or (0,)
+        if rows != vectors:
             raise CorpusError(f"the benchmark's table has {rows} rows, not {vectors}")
         self._table.workers(self._threads - 1)
         given = min(max(memory, _LEAST), machine_memory() // 4) >> 10
