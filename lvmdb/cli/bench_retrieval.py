@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--ef-search",
-    default="10,20,40,80,160",
+    default="10,20,40,80,120,160",
     show_default=True,
     callback=counts,
     metavar="N,...",

@@ -175,7 +175,8 @@ def _panel(
     lowest = min(number(row["recall"]) for row in rows)
     for name in dict.fromkeys(str(row["engine"]) for row in rows):
         own = sorted(
-            (row for row in rows if row["engine"] == name), key=lambda row: number(row["recall"])
+            (row for row in rows if row["engine"] == name),
+            key=lambda row: (number(row["recall"]), -number(row["queries_per_second"])),
         )
         colour = PALETTE[engines.index(name) % len(PALETTE)]
         marker = _EXACT if not own[0]["query_parameters"] else _MARKERS[name.split()[0]]

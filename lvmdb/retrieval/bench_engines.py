@@ -16,7 +16,7 @@ from lvmdb.retrieval.faiss_engines import Faiss
 from lvmdb.retrieval.faiss_indexes import HNSW, Flat, IVFFlat
 from lvmdb.retrieval.pgvector_engines import Exact, Graph, Lists
 
-EF_SEARCH = (10, 20, 40, 80, 160)
+EF_SEARCH = (10, 20, 40, 80, 120, 160)
 PROBES = (1, 4, 16, 64)
 
 _HELD = 4 * DIMENSION + 300
