@@ -18,6 +18,7 @@ from lvmdb.corpus.articles import VectorArticle
 from lvmdb.db.bench_table import SCHEMA, BenchTable, bench_table
 from lvmdb.db.engine import Database
 from lvmdb.errors import CorpusError, DatabaseError, InputError, LvmdbError, UsageError
+from lvmdb.reports.retrieval import builds, compared, side_by_side
 from lvmdb.retrieval import bench, corpus, faiss_files
 from lvmdb.retrieval.bench_corpus import Searched, made, of_dataset
 from lvmdb.retrieval.bench_engines import Sweep, engines, require_memory
@@ -185,11 +186,17 @@ def test_rows_a_table_and_a_picture(db: Database, corpus: Corpus, sql: Sql, tmp_
             assert recall > 0.9
     assert sql("SELECT count(DISTINCT session_id) FROM ann_benchmark") == [(1,)]
     assert tables(sql) == []
-    arguments = [*arguments[:-8], "--only", "faiss hnsw", "--threads", "1"]
-    table = CliRunner().invoke(cli, [*arguments, "--picture", str(picture)])
-    assert table.exit_code == 0, table.output
-    assert "recall@10" in table.output
-    assert "built with" in table.output
+    shown = side_by_side(rows)
+    assert len(shown) == 14  # threads are columns
+    assert shown[0]["q/s x2"] == round(rows[7]["queries_per_second"])
+    assert [one["engine"] for one in builds(rows)] == list(dict.fromkeys(r["engine"] for r in rows))
+    for row in rows:
+        row |= {"latency_p50": 0.002, "batch_queries_per_second": 1000, "recall": 1.0}
+    rows[0] |= {"latency_p50": 0.001, "batch_queries_per_second": 4000, "recall": 0.99}
+    lines = compared([row for row in rows if row["query_kind"] == "held-out"])
+    assert "faiss hnsw (ef_search 10) 1.000 ms, in batches 0.250 ms" in lines[0]
+    assert all(line.endswith("; 2.00 and 4.00 times faiss hnsw") for line in lines[1:])
+    assert len(lines) == 4
 
 
 def test_made_corpora_are_the_same_each_time_and_fill_the_table(db: Database, sql: Sql) -> None:
