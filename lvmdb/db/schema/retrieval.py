@@ -33,8 +33,28 @@ ann_index = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("corpus_fingerprint", LargeBinary, nullable=False),
     created_at(),
+    Column("metric", Text, nullable=False, comment="what is nearest: inner product or cosine"),
+    Column("workers", Integer, comment="processes that building asked for beside its own"),
+    Column("memory", BigInteger, comment="bytes that building might use"),
+    Column(
+        "corpus_mark",
+        Text,
+        comment="which versions of rows it was built over: while the mark is the same, the "
+        "fingerprint is",
+    ),
+    Column(
+        "query_parameters",
+        JSONB,
+        comment="what its searches use, ef_search or probes; NULL for the program's default",
+    ),
+    Column(
+        "tuning", JSONB, comment="how query_parameters were found: queries, k, recall, percentile"
+    ),
+    Column("tuned_fingerprint", LargeBinary, comment="of the corpus that it was tuned on"),
     UniqueConstraint("name"),
     one_of("engine", ("pgvector", "faiss")),
+    one_of("kind", ("hnsw", "ivfflat", "flat")),
+    one_of("metric", ("ip", "cosine")),
     one_of("storage", ("vector", "halfvec", "bit")),
     comment="A vector index as it was built: parameters, time, size, and over which vectors.",
 )

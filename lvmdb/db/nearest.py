@@ -1,0 +1,193 @@
+"""Nearest concepts as SQL: one statement for each index, with what it asks for written into it.
+
+A partial index serves a statement that names its dataset literally, and a plan that is made once
+must know how many rows are wanted; so neither is a parameter. The one parameter is the vector.
+Inside only ids and cosines are touched: texts are joined to what was found.
+
+    SELECT cpe_id, -(concept_vec <#> $1) FROM cpe_entry
+    WHERE dataset_source = 'wiki' AND concept_vec IS NOT NULL
+    ORDER BY (concept_vec::halfvec(768)) <#> ($1::halfvec(768)) LIMIT 10
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.types import TypeInfo
+
+from lvmdb.db import bulk
+from lvmdb.db.indexes import distance, similarity
+from lvmdb.errors import DatabaseError, UsageError
+
+CODES = (16, 32, 64)
+"""How many domains, tasks and modifiers there are."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which concepts may be found.
+
+    Attributes:
+        article_id: only those of this article.
+        tmd: only those with this domain, task and modifier; None stands for any.
+        without: never these concepts.
+    """
+
+    article_id: int | None = None
+    tmd: tuple[int | None, int | None, int | None] | None = None
+    without: tuple[uuid.UUID, ...] = ()
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it leaves out more than concepts that it names."""
+        return self.article_id is not None or self.tmd is not None
+
+
+EVERYTHING = Filter()
+
+
+def parse_tmd(pattern: str) -> tuple[int | None, int | None, int | None]:
+    """A pattern of TMD codes as numbers: `7.*.*` is (7, None, None).
+
+    Raises:
+        UsageError: it is no such pattern.
+    """
+    parts = pattern.split(".")
+    good = len(parts) == 3 and all(
+        part == "*" or (part.isascii() and part.isdecimal() and int(part) < most)
+        for part, most in zip(parts, CODES, strict=True)
+    )
+    if not good:
+        raise UsageError(
+            f"--tmd is domain.task.modifier with * for any, as in '7.*.*', not '{pattern}'; "
+            "domains are below 16, tasks below 32, modifiers below 64"
+        )
+    domain, task, modifier = (None if part == "*" else int(part) for part in parts)
+    return domain, task, modifier
+
+
+@dataclass(frozen=True)
+class OneVector:
+    """A statement's parameter: a vector `(768,)`."""
+
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ManyVectors:
+    """A statement's parameter: vectors `(n, 768)`."""
+
+    values: NDArray[np.float32]
+
+
+def nearest(
+    dataset: str, metric: str, storage: str | None, k: int, among: int, only: Filter = EVERYTHING
+) -> sql.Composed:
+    """The statement for the k nearest of the vector $1: `cpe_id`, `cosine`, in no order.
+
+    Args:
+        dataset: which.
+        metric: `ip` or `cosine`.
+        storage: that of the index; None compares with every vector.
+        k: how many.
+        among: of a `bit` index, how many candidates are ranked by the full vectors.
+        only: which concepts.
+    """
+    return _nearest(sql.SQL("$1::vector"), dataset, metric, storage, k, among, only)
+
+
+def nearest_of_many(
+    dataset: str, metric: str, storage: str | None, k: int, among: int
+) -> sql.Composed:
+    """The statement for the k nearest of each of the vectors $1: their place from 1, the bytes of
+    `cpe_id`, `cosine`."""
+    inner = _nearest(sql.SQL("q.v"), dataset, metric, storage, k, among, EVERYTHING)
+    return sql.SQL(
+        "SELECT q.n, uuid_send(h.cpe_id), h.cosine "
+        "FROM unnest($1::vector[]) WITH ORDINALITY AS q (v, n) CROSS JOIN LATERAL ({}) AS h"
+    ).format(inner)
+
+
+def _nearest(
+    query: sql.Composable,
+    dataset: str,
+    metric: str,
+    storage: str | None,
+    k: int,
+    among: int,
+    only: Filter,
+) -> sql.Composed:
+    conditions = sql.SQL(" AND ").join(_conditions(dataset, only))
+    cosine = similarity(metric, query)
+    if storage is None:
+        return sql.SQL(
+            "SELECT cpe_id, {} AS cosine FROM cpe_entry WHERE {} ORDER BY {} DESC LIMIT {}"
+        ).format(cosine, conditions, cosine, sql.Literal(k))
+    ordered = distance(storage, metric, query)
+    if storage == "bit":
+        return sql.SQL(
+            "SELECT cpe_id, {} AS cosine FROM (SELECT cpe_id, concept_vec FROM cpe_entry "
+            "WHERE {} ORDER BY {} LIMIT {}) AS candidates ORDER BY {} DESC LIMIT {}"
+        ).format(cosine, conditions, ordered, sql.Literal(max(k, among)), cosine, sql.Literal(k))
+    return sql.SQL(
+        "SELECT cpe_id, {} AS cosine FROM cpe_entry WHERE {} ORDER BY {} LIMIT {}"
+    ).format(cosine, conditions, ordered, sql.Literal(k))
+
+
+def _conditions(dataset: str, only: Filter) -> list[sql.Composable]:
+    found: list[sql.Composable] = [
+        sql.SQL("dataset_source = {}").format(sql.Literal(dataset)),
+        sql.SQL("concept_vec IS NOT NULL"),
+    ]
+    if only.article_id is not None:
+        found.append(sql.SQL("article_id = {}").format(sql.Literal(only.article_id)))
+    columns = ("domain_code", "task_code", "modifier_code")
+    for column, code in zip(columns, only.tmd or (None, None, None), strict=True):
+        if code is not None:
+            found.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Literal(code)))
+    if only.without:
+        listed = sql.Literal(list(only.without))
+        found.append(sql.SQL("cpe_id <> ALL ({}::uuid[])").format(listed))
+    return found
+
+
+def register(connection: psycopg.Connection[Any]) -> None:
+    """Let a connection send `OneVector` and `ManyVectors` as pgvector receives them, in binary.
+
+    Raises:
+        DatabaseError: the database has no pgvector.
+    """
+    info = TypeInfo.fetch(connection, "vector")
+    if info is None:
+        raise DatabaseError("the database has no vector type: run 'lvmdb migrate'")
+    # Numbers of types differ between databases.
+    one = type("OneDumper", (_OneDumper,), {"oid": info.oid})
+    many = type("ManyDumper", (_ManyDumper,), {"oid": info.array_oid, "element": info.oid})
+    connection.adapters.register_dumper(OneVector, one)
+    connection.adapters.register_dumper(ManyVectors, many)
+
+
+class _OneDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: OneVector) -> bytes:
+        return struct.pack(">hh", len(obj.values), 0) + obj.values.astype(">f4").tobytes()
+
+
+class _ManyDumper(Dumper):
+    format = Format.BINARY
+    element: int
+
+    def dump(self, obj: ManyVectors) -> bytes:
+        # One dimension, no NULL, the type of the elements; how many, counted from 1.
+        header = struct.pack(">iiIii", 1, 0, self.element, len(obj.values), 1)
+        return header + b"".join(bulk.vectors(obj.values))

@@ -1,0 +1,348 @@
+"""Nearest concepts over one connection, set up once: what asks thousands of times uses this.
+
+    with Searcher(db, "wiki") as searcher:
+        found = searcher.nearest(vector, 10)            # ids and cosines, best first
+        ids, cosines = searcher.batch(vectors, 10)      # (n, 10, 16) and (n, 10)
+
+What makes a query fast is not asked for with each: the connection keeps the settings, the server
+the plan, and vectors go there in binary.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+
+from lvmdb.db.engine import Database, translated_errors
+from lvmdb.db.nearest import (
+    EVERYTHING,
+    Filter,
+    ManyVectors,
+    OneVector,
+    nearest,
+    nearest_of_many,
+    register,
+)
+from lvmdb.db.queries import psycopg_sql
+from lvmdb.db.types import DIMENSION
+from lvmdb.errors import CorpusError, UsageError
+from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
+from lvmdb.retrieval.indexes import EF_MOST, Usable, choose
+
+MOST = 999
+"""The largest k: pgvector's ef_search ends at 1000, and a concept's own row is one of them."""
+
+_TOGETHER = 1_000
+"""Vectors of one statement: 3 MB."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest concepts of a vector, best first.
+
+    Attributes:
+        cpe_ids: of the concepts.
+        cosines: of the full vectors, whatever the index stores.
+        exact: whether every concept was compared.
+        why: where that was not asked for, what led to it.
+    """
+
+    cpe_ids: tuple[uuid.UUID, ...]
+    cosines: tuple[float, ...]
+    exact: bool
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A concept that was found; `cosine` is of the full vectors, whatever the index stores."""
+
+    cpe_id: uuid.UUID
+    title: str
+    article_id: int
+    seq: int
+    concept_text: str
+    cosine: float
+
+
+class Searcher:
+    """Searches one dataset; for one thread. A connection that broke is opened again by the next
+    search; the one that meets it broken raises `ConnectionLostError`.
+
+    Args:
+        db: the database.
+        dataset: where to search.
+        exact: compare with every vector, and need no index.
+        kind, storage, metric: of the index; None takes the preferred one of those there are.
+        effort: `ef_search` or `probes`; None takes what the index was tuned to, or the default.
+
+    Raises:
+        CorpusError: there is no such index.
+        UsageError: an option is none.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        dataset: str,
+        *,
+        exact: bool = False,
+        kind: str | None = None,
+        storage: str | None = None,
+        metric: str | None = None,
+        effort: int | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.index: Usable | None = None
+        if not exact:
+            self.index = choose(db, dataset, kind=kind, storage=storage, metric=metric)
+        self.metric = self.index.metric if self.index else metric or "ip"
+        self._db = db
+        self._effort = effort
+        self._opened: psycopg.Connection[Any] | None = None
+        self._set: dict[str, str] = {}
+        self._statements: dict[tuple[str, int, int], bytes] = {}
+        if effort is not None and self.index is not None:
+            if not 1 <= effort <= self.index.most_effort:
+                raise UsageError(
+                    f"{self.index.effort_name} of {self.index.name} is from 1 to "
+                    f"{self.index.most_effort}, not {effort}"
+                )
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back; a further search opens another."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def nearest(
+        self,
+        vector: NDArray[np.floating[Any]] | Sequence[float],
+        k: int = 10,
+        *,
+        only: Filter = EVERYTHING,
+        exact: bool = False,
+    ) -> Found:
+        """The k nearest concepts of a vector `(768,)` of any length, fewer only where there are
+        fewer.
+
+        A search through the index that ends with fewer is done again exactly, and says so.
+
+        Args:
+            vector: what to search for.
+            k: how many.
+            only: which concepts may be found.
+            exact: compare with every vector.
+
+        Raises:
+            UsageError: k is not from 1 to 999.
+            CorpusError: the vector has no direction.
+        """
+        check_k(k)
+        unit = OneVector(directions(np.asarray(vector, dtype=np.float32)[None])[0])
+        why = None
+        if self.index is not None and not exact:
+            if only.article_id is None:
+                found = self._through_index(self.index, unit, k, only)
+                if len(found.cpe_ids) == k:
+                    return found
+                why = f"the index {self.index.name} ended with {len(found.cpe_ids)} of {k}"
+            else:
+                why = "an article has few concepts"
+        with translated_errors():
+            rows = self._ask(self._exactly(k, only), unit, prepare=only == EVERYTHING)
+        return _found(rows, exact=True, why=why)
+
+    def batch(
+        self,
+        vectors: NDArray[np.floating[Any]],
+        k: int = 10,
+        *,
+        without: Sequence[Sequence[uuid.UUID]] | None = None,
+        exact: bool = False,
+    ) -> Neighbours:
+        """The k nearest concepts of each vector `(n, 768)`, by one statement for a thousand.
+
+        Args:
+            vectors: what to search for.
+            k: how many for each.
+            without: of each vector, concepts that are not to be found.
+            exact: compare with every vector, by products of matrices over all of the dataset.
+
+        Raises:
+            UsageError: k, with those left out, is not from 1 to 999.
+            CorpusError: a vector has no direction.
+        """
+        left_out = max(map(len, without), default=0) if without else 0
+        check_k(k + left_out)
+        units = directions(np.asarray(vectors, dtype=np.float32))
+        if without is not None and len(without) != len(units):
+            raise UsageError(f"{len(units)} vectors need as many lists of what to leave out")
+        if self.index is None or exact:
+            found = exact_neighbours(
+                self._db, self.dataset, units, k + left_out, metric=self.metric
+            )
+        else:
+            found = self._many(self.index, units, k + left_out)
+        return found if without is None else found.without(without, k)
+
+    def hits(
+        self,
+        vector: NDArray[np.floating[Any]] | Sequence[float],
+        k: int = 10,
+        *,
+        only: Filter = EVERYTHING,
+        exact: bool = False,
+    ) -> tuple[list[Hit], Found]:
+        """As `nearest`, with the texts, and what they were found by."""
+        found = self.nearest(vector, k, only=only, exact=exact)
+        return self.texts(found), found
+
+    def texts(self, found: Found) -> list[Hit]:
+        """What was found, in words; what was deleted since is not there any more."""
+        with translated_errors():
+            rows = self._connection().execute(
+                psycopg_sql("retrieval", "concepts_found"), {"cpe_ids": list(found.cpe_ids)}
+            )
+            by_id = {row[0]: row for row in rows}
+        return [
+            Hit(*by_id[cpe_id], cosine=cosine)
+            for cpe_id, cosine in zip(found.cpe_ids, found.cosines, strict=True)
+            if cpe_id in by_id
+        ]
+
+    def _through_index(self, index: Usable, unit: OneVector, k: int, only: Filter) -> Found:
+        effort = self._prepare(index, k)
+        if only == EVERYTHING:
+            statement = self._statement("one", k, effort)
+        else:
+            statement = self._compiled(
+                nearest(self.dataset, index.metric, index.storage, k, effort, only)
+            )
+        with translated_errors():
+            rows = self._ask(statement, unit, prepare=only == EVERYTHING)
+        return _found(rows, exact=False)
+
+    def _exactly(self, k: int, only: Filter) -> bytes:
+        return self._compiled(nearest(self.dataset, self.metric, None, k, k, only))
+
+    def _many(self, index: Usable, units: NDArray[np.float32], k: int) -> Neighbours:
+        effort = self._prepare(index, k)
+        statement = self._statement("many", k, effort)
+        found = none_found(len(units), k)
+        short: list[int] = []
+        for start in range(0, len(units), _TOGETHER):
+            part = units[start : start + _TOGETHER]
+            with translated_errors():
+                rows = self._ask(statement, ManyVectors(part), prepare=True)
+            found.put(start, rows)
+        short = np.flatnonzero(found.counts < k).tolist()
+        if short:
+            again = exact_neighbours(self._db, self.dataset, units[short], k, metric=self.metric)
+            found.cpe_id[short], found.cosine[short] = again.cpe_id, again.cosine
+            found = replace(found, exact=tuple(short))
+        return found
+
+    def _statement(self, form: str, k: int, effort: int) -> bytes:
+        index = self.index
+        assert index is not None
+        # Only candidates of bits are counted in the statement.
+        key = form, k, effort if index.storage == "bit" else 0
+        if key not in self._statements:
+            compose = nearest if form == "one" else nearest_of_many
+            self._statements[key] = self._compiled(
+                compose(self.dataset, index.metric, index.storage, k, effort)
+            )
+        return self._statements[key]
+
+    def _compiled(self, statement: sql.Composed) -> bytes:
+        return statement.as_bytes(self._connection())
+
+    def _ask(
+        self, statement: bytes, vectors: OneVector | ManyVectors, *, prepare: bool
+    ) -> list[tuple[Any, ...]]:
+        cursor = psycopg.RawCursor(self._connection())
+        return cursor.execute(statement, (vectors,), prepare=prepare, binary=True).fetchall()
+
+    def _prepare(self, index: Usable, k: int) -> int:
+        """Sets what the search needs, where it is not set yet; its effort."""
+        effort = index.effort(k) if self._effort is None else self._effort
+        if index.kind == "hnsw":
+            # Fewer candidates than are wanted would be asked for again and again.
+            effort = min(EF_MOST, max(effort, k))
+        name = "ivfflat.probes" if index.kind == "ivfflat" else "hnsw.ef_search"
+        with translated_errors():
+            connection = self._connection()
+            if self._set.get(name) != str(effort):
+                _set(connection, {name: str(effort)})
+                self._set[name] = str(effort)
+        return effort
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        if self._opened is None or self._opened.closed:
+            connection = self._db.raw_connection(autocommit=True)
+            register(connection)
+            _set(connection, SETTINGS)
+            self._opened, self._set = connection, {}
+        return self._opened
+
+
+SETTINGS = {
+    # A filter never leaves fewer than k where k exist.
+    "hnsw.iterative_scan": "strict_order",
+    "ivfflat.iterative_scan": "relaxed_order",
+    # The planner may price reading and sorting a small dataset below asking its vector index.
+    "enable_sort": "off",
+    # A plan without the vector is as good as one with it, and is made once.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+"""What a connection that searches is set to."""
+
+
+def _set(connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of concepts that no index can give.
+
+    Raises:
+        UsageError: it is not from 1 to 999.
+    """
+    if not 1 <= k <= MOST:
+        raise UsageError(f"-k is from 1 to {MOST}, not {k}")
+
+
+def directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors `(n, 768)` at unit length.
+
+    Raises:
+        CorpusError: they are of another shape, or one is zero or not finite.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != DIMENSION:
+        raise CorpusError(f"vectors to search for have {DIMENSION} numbers each, not {vectors.shape}")
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise CorpusError("a vector to search for has no direction: it is zero or not finite")
+    return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def _found(rows: list[tuple[Any, ...]], *, exact: bool, why: str | None = None) -> Found:
+    # Beside the k-th there may be others as near; among those found, equals stand by id.
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    return Found(tuple(row[0] for row in rows), tuple(row[1] for row in rows), exact, why)
