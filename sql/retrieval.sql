@@ -36,7 +36,7 @@ WHERE dataset_source = :dataset AND concept_vec IS NOT NULL;
 
 -- name: usable_indexes
 -- Indexes of a dataset that the database has, by what is preferred.
-SELECT i.name, i.kind, i.storage, i.metric, i.parameters, i.query_parameters, i.tuning
+SELECT i.name, i.kind, i.storage, i.metric, i.vectors, i.parameters, i.query_parameters, i.tuning
 FROM ann_index i
 JOIN pg_class c ON c.relname = i.name
 JOIN pg_index x ON x.indexrelid = c.oid AND x.indrelid = 'cpe_entry'::regclass AND x.indisvalid
@@ -117,3 +117,22 @@ WHERE dataset_source = :dataset AND concept_vec IS NOT NULL;
 SELECT uuid_send(cpe_id), concept_vec::bytea
 FROM cpe_entry
 WHERE dataset_source = :dataset AND concept_vec IS NOT NULL;
+
+-- name: neighbours_of_concepts
+-- Pairs of concepts that follow one another, the same at each call: their sums are like predictions.
+SELECT vector_send(c.concept_vec), vector_send(d.concept_vec)
+FROM cpe_entry c
+JOIN cpe_entry d ON d.article_id = c.article_id AND d.seq = c.seq + 1
+WHERE c.dataset_source = :dataset AND c.concept_vec IS NOT NULL AND d.concept_vec IS NOT NULL
+ORDER BY uuid_hash_extended(c.cpe_id, CAST(:seed AS bigint)), c.cpe_id
+LIMIT :queries;
+
+-- name: predictions_of_run
+-- Predictions of a run, the same at each call; zero vectors have no direction.
+SELECT vector_send(p.predicted_vec)
+FROM prediction p
+JOIN experiment_run r USING (run_id)
+JOIN sequence_set s USING (sequence_set_id)
+WHERE p.run_id = :run_id AND s.dataset_source = :dataset AND vector_norm(p.predicted_vec) > 0
+ORDER BY uuid_hash_extended(p.target_cpe_id, CAST(:seed AS bigint)), p.target_cpe_id
+LIMIT :queries;

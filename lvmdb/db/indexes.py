@@ -228,8 +228,8 @@ def distance(storage: str, metric: str, query: sql.Composable) -> sql.Composed:
 
 
 def similarity(metric: str, query: sql.Composable) -> sql.Composed:
-    """The cosine of a concept and a vector: of vectors of unit norm the inner product is one.
-    No index is in this order, so that ordering by it is exact."""
+    """How near a concept is to a vector. No index is in the order of this, so that ordering by it,
+    downwards, is exact."""
     if metric == "ip":
         return sql.SQL("-(concept_vec <#> {})").format(query)
     return sql.SQL("1 - (concept_vec <=> {})").format(query)

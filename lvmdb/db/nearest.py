@@ -46,11 +46,6 @@ class Filter:
     tmd: tuple[int | None, int | None, int | None] | None = None
     without: tuple[uuid.UUID, ...] = ()
 
-    @property
-    def narrows(self) -> bool:
-        """Whether it leaves out more than concepts that it names."""
-        return self.article_id is not None or self.tmd is not None
-
 
 EVERYTHING = Filter()
 
@@ -127,20 +122,29 @@ def _nearest(
     only: Filter,
 ) -> sql.Composed:
     conditions = sql.SQL(" AND ").join(_conditions(dataset, only))
-    cosine = similarity(metric, query)
-    if storage is None:
-        return sql.SQL(
-            "SELECT cpe_id, {} AS cosine FROM cpe_entry WHERE {} ORDER BY {} DESC LIMIT {}"
-        ).format(cosine, conditions, cosine, sql.Literal(k))
-    ordered = distance(storage, metric, query)
-    if storage == "bit":
+    exactly = similarity(metric, query)
+    # The cosine is of what was found, in whatever order.
+    cosine = similarity("cosine", query)
+    if storage is None or storage == "bit":
+        order, limit = sql.SQL("{} DESC").format(exactly), k
+        if storage == "bit":
+            order, limit = distance(storage, metric, query), max(k, among)
         return sql.SQL(
             "SELECT cpe_id, {} AS cosine FROM (SELECT cpe_id, concept_vec FROM cpe_entry "
             "WHERE {} ORDER BY {} LIMIT {}) AS candidates ORDER BY {} DESC LIMIT {}"
-        ).format(cosine, conditions, ordered, sql.Literal(max(k, among)), cosine, sql.Literal(k))
+        ).format(
+            cosine, conditions, order, sql.Literal(limit), exactly, sql.Literal(k)
+        )  # fmt: skip
     return sql.SQL(
         "SELECT cpe_id, {} AS cosine FROM cpe_entry WHERE {} ORDER BY {} LIMIT {}"
-    ).format(cosine, conditions, ordered, sql.Literal(k))
+    ).format(cosine, conditions, distance(storage, metric, query), sql.Literal(k))
+
+
+def matching(dataset: str, only: Filter, most: int) -> sql.Composed:
+    """The statement that counts the concepts that may be found, up to a number."""
+    return sql.SQL(
+        "SELECT count(*) FROM (SELECT FROM cpe_entry WHERE {} LIMIT {}) AS left_over"
+    ).format(sql.SQL(" AND ").join(_conditions(dataset, only)), sql.Literal(most))
 
 
 def _conditions(dataset: str, only: Filter) -> list[sql.Composable]:
@@ -150,6 +154,9 @@ def _conditions(dataset: str, only: Filter) -> list[sql.Composable]:
     ]
     if only.article_id is not None:
         found.append(sql.SQL("article_id = {}").format(sql.Literal(only.article_id)))
+    if only.tmd is not None:
+        # Said so that their index can be used; who has a task or a modifier has a domain.
+        found.append(sql.SQL("domain_code IS NOT NULL"))
     columns = ("domain_code", "task_code", "modifier_code")
     for column, code in zip(columns, only.tmd or (None, None, None), strict=True):
         if code is not None:

@@ -95,7 +95,7 @@ def build(
     if workers is not None and not 0 <= workers <= 64:
         raise UsageError(f"--workers is from 0 to 64, not {workers}")
     with translated_errors(), closing(db.raw_connection(autocommit=True)) as connection:
-        connection.row_factory = namedtuple_row  # type: ignore[assignment]
+        connection.row_factory = namedtuple_row
         lock(connection, dataset)
         corpus = _one(connection, "corpus_fingerprint", {"dataset": dataset})
         corpus_mark = _one(connection, "corpus_mark", {"dataset": dataset}).mark
@@ -120,9 +120,7 @@ def build(
             _watched(db, connection, corpus.vectors, progress),
             _or_nothing(db, fresh, progress),
         ):
-            create(
-                connection, fresh, dataset, index, corpus.vectors, concurrently=concurrently
-            )
+            create(connection, fresh, dataset, index, corpus.vectors, concurrently=concurrently)
         seconds = time.perf_counter() - began
         size = _one(connection, "index_size", {"name": fresh}).bytes
         replaced = _take_place(
@@ -203,7 +201,7 @@ def _watched(
         nonlocal done
         waiting = False
         with closing(db.raw_connection(autocommit=True)) as connection:
-            connection.row_factory = namedtuple_row  # type: ignore[assignment]
+            connection.row_factory = namedtuple_row
             while not ended.wait(_EVERY):
                 row = connection.execute(
                     psycopg_sql("retrieval", "build_progress"), {"pid": pid}

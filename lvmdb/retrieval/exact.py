@@ -45,7 +45,7 @@ class Neighbours:
     @property
     def counts(self) -> NDArray[np.int64]:
         """`(n,)`: how many were found."""
-        return np.count_nonzero(~np.isnan(self.cosine), axis=1)
+        return np.asarray((~np.isnan(self.cosine)).sum(axis=1), dtype=np.int64)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """`ids, cosines = neighbours`."""

@@ -31,6 +31,7 @@ class Usable:
     Attributes:
         name: of the index.
         kind, storage, metric: as in `lvmdb.db.indexes`.
+        vectors: how many it held when it was built.
         lists: of an IVFFlat index.
         tuned: its own `ef_search` or `probes`; None if it was never tuned.
         tuned_k: how many nearest it was tuned for.
@@ -40,6 +41,7 @@ class Usable:
     kind: str
     storage: str
     metric: str
+    vectors: int
     lists: int | None = None
     tuned: int | None = None
     tuned_k: int = 10
@@ -82,6 +84,7 @@ def usable(db: Database, dataset: str) -> list[Usable]:
                 kind=row.kind,
                 storage=row.storage,
                 metric=row.metric,
+                vectors=row.vectors,
                 lists=row.parameters.get("nlist"),
                 tuned=tuned.get("probes" if row.kind == "ivfflat" else "ef_search"),
                 tuned_k=(row.tuning or {}).get("k", 10),
@@ -165,7 +168,7 @@ def listing(db: Database) -> tuple[list[str], list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     with db.connect() as connection:
         now = _Now(connection)
-        for row in connection.execute(query("retrieval", "list_indexes")).mappings():
+        for row in map(dict, connection.execute(query("retrieval", "list_indexes")).mappings()):
             tuned = row["query_parameters"] or {}
             told = row["tuning"] or {}
             rows.append(

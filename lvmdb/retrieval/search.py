@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from lvmdb.db.nearest import EVERYTHING, Filter
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError, UnknownNameError, UsageError
+from lvmdb.retrieval import faiss_building
 from lvmdb.retrieval.exact import Neighbours
-from lvmdb.retrieval.searcher import Found, Hit, Searcher
+from lvmdb.retrieval.found import Found, Hit, check_k
+from lvmdb.retrieval.searcher import Searcher
 from lvmdb.settings import Settings
 
 
@@ -36,6 +39,7 @@ def search(
     k: int = 10,
     only: Filter = EVERYTHING,
     exact: bool = False,
+    file: Path | None = None,
     **index: Any,
 ) -> tuple[list[Hit], Found]:
     """The k nearest concepts of a vector, a text or a concept, and what they were found by.
@@ -50,9 +54,11 @@ def search(
         k: how many.
         only: which concepts may be found.
         exact: compare with every vector.
+        file: ask the FAISS index in this file.
         index: `kind`, `storage`, `metric` and `effort` of the index, as for `Searcher`.
 
     Raises:
+        InputError: the file is none of an index.
         UsageError: not one of vector, text and concept; k is not from 1 to 999.
         CorpusError: the dataset has no index, and an exact search was not asked for; the vector
             has no direction.
@@ -69,13 +75,20 @@ def search(
         raise UsageError("name the dataset to search in")
     if only.article_id is not None:
         _require_article(db, dataset, only.article_id)
-    with Searcher(db, dataset, exact=exact, **index) as searcher:
+    # Before an encoder is loaded: an index that is not there is no matter of seconds.
+    with Searcher(db, dataset, exact=exact or file is not None, **index) as searcher:
+        check_k(k)
         if text is not None:
             if settings is None:
                 raise UsageError("a text needs the settings that say where encoders are")
             vector = encoders.encode_beside(db, settings, dataset, [text])[0]
         assert vector is not None
-        return searcher.hits(vector, k, only=only)
+        if file is None:
+            return searcher.hits(vector, k, only=only)
+        found = faiss_building.search(
+            db, file, dataset, np.asarray(vector, dtype=np.float32), k, only
+        )
+        return searcher.texts(found), found
 
 
 def batch_search(

@@ -29,6 +29,10 @@ COMMENT ON COLUMN ann_index.query_parameters IS 'what its searches use, ef_searc
 COMMENT ON COLUMN ann_index.tuning IS 'how query_parameters were found: queries, k, recall, percentile';
 COMMENT ON COLUMN ann_index.tuned_fingerprint IS 'of the corpus that it was tuned on';
 
+CREATE INDEX ix_cpe_entry_dataset_source_domain_code_task_code_modifier_code
+    ON cpe_entry (dataset_source, domain_code, task_code, modifier_code)
+    WHERE domain_code IS NOT NULL;
+
 -- So that the settings of the functions below are known: a vector loads pgvector.
 SELECT '[1]'::vector;
 
@@ -165,6 +169,7 @@ CROSS JOIN LATERAL (
 COMMENT ON VIEW prediction_detail IS 'Each prediction as text: its context as far as it lies in the article (in scope corpus it may begin in the one before), the truth, and the nearest concept that is not in that context.';
 DROP FUNCTION prediction_ranks;
 DROP FUNCTION nearest_concepts;
+DROP INDEX ix_cpe_entry_dataset_source_domain_code_task_code_modifier_code;
 
 ALTER TABLE ann_index DROP CONSTRAINT ck_ann_index_metric;
 ALTER TABLE ann_index DROP CONSTRAINT ck_ann_index_kind;
