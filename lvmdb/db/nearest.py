@@ -11,22 +11,13 @@ Inside only ids and cosines are touched: texts are joined to what was found.
 
 from __future__ import annotations
 
-import struct
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import psycopg
-from numpy.typing import NDArray
 from psycopg import sql
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-from psycopg.types import TypeInfo
 
-from lvmdb.db import bulk
 from lvmdb.db.indexes import distance, similarity
-from lvmdb.errors import DatabaseError, UsageError
+from lvmdb.errors import UsageError
 
 CODES = (16, 32, 64)
 """How many domains, tasks and modifiers there are."""
@@ -70,20 +61,6 @@ def parse_tmd(pattern: str) -> tuple[int | None, int | None, int | None]:
     return domain, task, modifier
 
 
-@dataclass(frozen=True)
-class OneVector:
-    """A statement's parameter: a vector `(768,)`."""
-
-    values: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ManyVectors:
-    """A statement's parameter: vectors `(n, 768)`."""
-
-    values: NDArray[np.float32]
-
-
 def nearest(
     dataset: str, metric: str, storage: str | None, k: int, among: int, only: Filter = EVERYTHING
 ) -> sql.Composed:
@@ -103,11 +80,11 @@ def nearest(
 def nearest_of_many(
     dataset: str, metric: str, storage: str | None, k: int, among: int
 ) -> sql.Composed:
-    """The statement for the k nearest of each of the vectors $1: their place from 1, the bytes of
-    `cpe_id`, `cosine`."""
+    """The statement for the k nearest of each of the vectors $1, in no order: in one value of bytes
+    the place of the vector, from 1 (bigint), the cosine (double precision) and `cpe_id`."""
     inner = _nearest(sql.SQL("q.v"), dataset, metric, storage, k, among, EVERYTHING)
     return sql.SQL(
-        "SELECT q.n, uuid_send(h.cpe_id), h.cosine "
+        "SELECT int8send(q.n) || float8send(h.cosine) || uuid_send(h.cpe_id) "
         "FROM unnest($1::vector[]) WITH ORDINALITY AS q (v, n) CROSS JOIN LATERAL ({}) AS h"
     ).format(inner)
 
@@ -165,36 +142,3 @@ def _conditions(dataset: str, only: Filter) -> list[sql.Composable]:
         listed = sql.Literal(list(only.without))
         found.append(sql.SQL("cpe_id <> ALL ({}::uuid[])").format(listed))
     return found
-
-
-def register(connection: psycopg.Connection[Any]) -> None:
-    """Let a connection send `OneVector` and `ManyVectors` as pgvector receives them, in binary.
-
-    Raises:
-        DatabaseError: the database has no pgvector.
-    """
-    info = TypeInfo.fetch(connection, "vector")
-    if info is None:
-        raise DatabaseError("the database has no vector type: run 'lvmdb migrate'")
-    # Numbers of types differ between databases.
-    one = type("OneDumper", (_OneDumper,), {"oid": info.oid})
-    many = type("ManyDumper", (_ManyDumper,), {"oid": info.array_oid, "element": info.oid})
-    connection.adapters.register_dumper(OneVector, one)
-    connection.adapters.register_dumper(ManyVectors, many)
-
-
-class _OneDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: OneVector) -> bytes:
-        return struct.pack(">hh", len(obj.values), 0) + obj.values.astype(">f4").tobytes()
-
-
-class _ManyDumper(Dumper):
-    format = Format.BINARY
-    element: int
-
-    def dump(self, obj: ManyVectors) -> bytes:
-        # One dimension, no NULL, the type of the elements; how many, counted from 1.
-        header = struct.pack(">iiIii", 1, 0, self.element, len(obj.values), 1)
-        return header + b"".join(bulk.vectors(obj.values))

@@ -245,7 +245,7 @@ def _retire(connection: psycopg.Connection[Any], names: list[str], progress: Pro
         try:
             drop(connection, name)
         except LockNotAvailable:
-            progress.say(f"waiting for who still reads, to drop the former index {name}")
+            progress.say(f"waiting for who still has the table, to drop index {name}")
             connection.execute("SELECT set_config('lock_timeout', '0', false)")
             drop(connection, name, concurrently=True)
     connection.execute("SELECT set_config('lock_timeout', '0', false)")

@@ -55,18 +55,14 @@ class Neighbours:
         """The ids of one vector's."""
         return [uuid.UUID(bytes=each.tobytes()) for each in self.cpe_id[row, : self.counts[row]]]
 
-    def put(self, first: int, rows: Sequence[tuple[int, bytes, float]]) -> None:
-        """Take what a statement gave: for the vectors from `first` on, counted from 1, in any
+    def put(
+        self, place: NDArray[np.int64], ids: NDArray[np.uint8], cosine: NDArray[np.float32]
+    ) -> None:
+        """Take what was found: for which vector `(r,)`, ids `(r, 16)`, cosines `(r,)`, in any
         order."""
-        if not rows:
-            return
-        place = np.array([row[0] for row in rows], dtype=np.int64) + (first - 1)
-        cosine = np.array([row[2] for row in rows], dtype=np.float32)
-        ids = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.uint8).reshape(-1, 16)
         order = np.lexsort((-cosine, place))
-        place, cosine, ids = place[order], cosine[order], ids[order]
-        starts = np.searchsorted(place, place)
-        rank = np.arange(len(place)) - starts
+        place, ids, cosine = place[order], ids[order], cosine[order]
+        rank = np.arange(len(place)) - np.searchsorted(place, place)
         self.cpe_id[place, rank], self.cosine[place, rank] = ids, cosine
 
     def without(self, left_out: Sequence[Sequence[uuid.UUID]], k: int) -> Neighbours:

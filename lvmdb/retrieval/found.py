@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +70,7 @@ def directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / norms, dtype=np.float32)
 
 
-def found_of(rows: list[tuple[Any, ...]], *, exact: bool, why: str | None = None) -> Found:
+def found_of(rows: list[tuple[uuid.UUID, float]], *, exact: bool, why: str | None = None) -> Found:
     """What a statement gave, ids and cosines in any order."""
     # Beside the k-th there may be others as near; among those found, equals stand by id.
     rows.sort(key=lambda row: (-row[1], row[0]))

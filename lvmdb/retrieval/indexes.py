@@ -59,6 +59,10 @@ class Usable:
             start = math.ceil(self.tuned * max(1.0, k / self.tuned_k))
         return min(EF_MOST, max(start, k))
 
+    def among(self, effort: int) -> int:
+        """Of an index on bits, how many candidates are ranked again: all that a graph holds."""
+        return AMONG if self.kind == "ivfflat" else effort
+
     @property
     def effort_name(self) -> str:
         """`ef_search` or `probes`."""

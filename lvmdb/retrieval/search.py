@@ -120,7 +120,7 @@ def concept_vector(
     try:
         key = uuid.UUID(str(concept))
     except ValueError:
-        raise UsageError(f"a concept's id is a UUID, not '{concept}'") from None
+        raise UsageError(f"--cpe-id is a UUID, not '{concept}'") from None
     with db.connect() as connection:
         row = connection.execute(
             query("retrieval", "concept_vector"), {"cpe_id": str(key)}

@@ -17,26 +17,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
-from psycopg import sql
 
-from lvmdb.db.engine import Database, translated_errors
-from lvmdb.db.nearest import (
-    EVERYTHING,
-    Filter,
-    ManyVectors,
-    OneVector,
-    matching,
-    nearest,
-    nearest_of_many,
-    register,
-)
+from lvmdb.db.engine import Database
+from lvmdb.db.nearest import EVERYTHING, Filter, matching, nearest, nearest_of_many
 from lvmdb.db.queries import psycopg_sql
 from lvmdb.errors import UsageError
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
 from lvmdb.retrieval.found import Found, Hit, check_k, directions, found_of
 from lvmdb.retrieval.indexes import EF_MOST, Usable, choose
+from lvmdb.retrieval.session import Session
 
 VISIT = 6
 """What it costs to visit a concept through a filtered index, in comparisons of an exact search:
@@ -79,10 +69,8 @@ class Searcher:
             self.index = choose(db, dataset, kind=kind, storage=storage, metric=metric)
         self.metric = self.index.metric if self.index else metric or "ip"
         self._db = db
-        self._effort = effort
-        self._opened: psycopg.Connection[Any] | None = None
-        self._set: dict[str, str] = {}
-        self._statements: dict[tuple[str, int, int], bytes] = {}
+        self.effort = effort
+        self._session = Session(db)
         if self.index and effort is not None and not 1 <= effort <= self.index.most_effort:
             raise UsageError(
                 f"{self.index.effort_name} of {self.index.name} is from 1 to "
@@ -97,9 +85,7 @@ class Searcher:
 
     def close(self) -> None:
         """Give the connection back; a further search opens another."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._session.close()
 
     def nearest(
         self,
@@ -125,7 +111,7 @@ class Searcher:
             CorpusError: the vector has no direction.
         """
         check_k(k)
-        unit = OneVector(directions(np.asarray(vector, dtype=np.float32)[None])[0])
+        unit = directions(np.asarray(vector, dtype=np.float32)[None])[0]
         why = None
         if self.index is not None and not exact:
             why = self._too_few(self.index, k, only)
@@ -134,8 +120,11 @@ class Searcher:
                 if len(found.cpe_ids) == k:
                     return found
                 why = f"the index {self.index.name} ended with {len(found.cpe_ids)} of {k}"
-        with translated_errors():
-            rows = self._ask(self._exactly(k, only), unit, prepare=only == EVERYTHING)
+        rows = self._session.nearest(
+            unit,
+            lambda: nearest(self.dataset, self.metric, None, k, k, only),
+            ("exact", k) if only == EVERYTHING else None,
+        )
         return found_of(rows, exact=True, why=why)
 
     def batch(
@@ -185,15 +174,13 @@ class Searcher:
 
     def texts(self, found: Found) -> list[Hit]:
         """What was found, in words; what was deleted since is not there any more."""
-        with translated_errors():
-            rows = self._connection().execute(
-                psycopg_sql("retrieval", "concepts_found"), {"cpe_ids": list(found.cpe_ids)}
-            )
-            by_id: dict[uuid.UUID, Any] = {row[0]: row for row in rows}
+        rows = self._session.rows(
+            psycopg_sql("retrieval", "concepts_found"), {"cpe_ids": list(found.cpe_ids)}
+        )
+        cosine = dict(zip(found.cpe_ids, found.cosines, strict=True))
         return [
-            Hit(*by_id[cpe_id][:5], cosine=cosine)
-            for cpe_id, cosine in zip(found.cpe_ids, found.cosines, strict=True)
-            if cpe_id in by_id
+            Hit(cpe_id, title, article_id, seq, text, cosine[cpe_id])
+            for cpe_id, title, article_id, seq, text in rows
         ]
 
     def _too_few(self, index: Usable, k: int, only: Filter) -> str | None:
@@ -207,37 +194,34 @@ class Searcher:
         if only.tmd is None:
             return None
         few = math.ceil(math.sqrt(VISIT * k * index.vectors))
-        with translated_errors():
-            statement = self._compiled(matching(self.dataset, only, few))
-            row = self._connection().execute(statement, prepare=False).fetchone()
-        count = row[0] if row else 0
+        ((count,),) = self._session.rows(matching(self.dataset, only, few))
         return f"{count} concepts have such a code" if count < few else None
 
-    def _through_index(self, index: Usable, unit: OneVector, k: int, only: Filter) -> Found:
+    def _through_index(
+        self, index: Usable, unit: NDArray[np.float32], k: int, only: Filter
+    ) -> Found:
         effort = self._prepare(index, k)
-        if only == EVERYTHING:
-            statement = self._statement("one", k, effort)
-        else:
-            statement = self._compiled(
-                nearest(self.dataset, index.metric, index.storage, k, effort, only)
-            )
-        with translated_errors():
-            rows = self._ask(statement, unit, prepare=only == EVERYTHING)
+        rows = self._session.nearest(
+            unit,
+            lambda: nearest(
+                self.dataset, index.metric, index.storage, k, index.among(effort), only
+            ),
+            _key("one", index, k, effort) if only == EVERYTHING else None,
+        )
         return found_of(rows, exact=False)
-
-    def _exactly(self, k: int, only: Filter) -> bytes:
-        return self._compiled(nearest(self.dataset, self.metric, None, k, k, only))
 
     def _many(self, index: Usable, units: NDArray[np.float32], k: int) -> Neighbours:
         effort = self._prepare(index, k)
-        statement = self._statement("many", k, effort)
         found = none_found(len(units), k)
-        short: list[int] = []
         for start in range(0, len(units), _TOGETHER):
-            part = units[start : start + _TOGETHER]
-            with translated_errors():
-                rows = self._ask(statement, ManyVectors(part), prepare=True)
-            found.put(start, rows)
+            place, ids, cosines = self._session.nearest_of_many(
+                units[start : start + _TOGETHER],
+                lambda: nearest_of_many(
+                    self.dataset, index.metric, index.storage, k, index.among(effort)
+                ),
+                _key("many", index, k, effort),
+            )
+            found.put(place + start, ids, cosines)
         short = np.flatnonzero(found.counts < k).tolist()
         if short:
             again = exact_neighbours(self._db, self.dataset, units[short], k, metric=self.metric)
@@ -245,63 +229,18 @@ class Searcher:
             found = replace(found, exact=tuple(short))
         return found
 
-    def _statement(self, form: str, k: int, effort: int) -> bytes:
-        index = self.index
-        assert index is not None
-        # Only candidates of bits are counted in the statement.
-        key = form, k, effort if index.storage == "bit" else 0
-        if key not in self._statements:
-            compose = nearest if form == "one" else nearest_of_many
-            self._statements[key] = self._compiled(
-                compose(self.dataset, index.metric, index.storage, k, effort)
-            )
-        return self._statements[key]
-
-    def _compiled(self, statement: sql.Composed) -> bytes:
-        return statement.as_bytes(self._connection())
-
-    def _ask(
-        self, statement: bytes, vectors: OneVector | ManyVectors, *, prepare: bool
-    ) -> list[tuple[Any, ...]]:
-        cursor = psycopg.RawCursor(self._connection())
-        return cursor.execute(statement, (vectors,), prepare=prepare, binary=True).fetchall()
-
     def _prepare(self, index: Usable, k: int) -> int:
         """Sets what the search needs, where it is not set yet; its effort."""
-        effort = index.effort(k) if self._effort is None else self._effort
-        if index.kind == "hnsw":
-            # Fewer candidates than are wanted would be asked for again and again.
-            effort = min(EF_MOST, max(effort, k))
-        name = "ivfflat.probes" if index.kind == "ivfflat" else "hnsw.ef_search"
-        with translated_errors():
-            connection = self._connection()
-            if self._set.get(name) != str(effort):
-                _set(connection, {name: str(effort)})
-                self._set[name] = str(effort)
+        effort = index.effort(k) if self.effort is None else self.effort
+        if index.kind == "ivfflat":
+            self._session.set("ivfflat.probes", effort)
+            return effort
+        # Fewer candidates than are wanted would be asked for again and again.
+        effort = min(EF_MOST, max(effort, k))
+        self._session.set("hnsw.ef_search", effort)
         return effort
 
-    def _connection(self) -> psycopg.Connection[Any]:
-        if self._opened is None or self._opened.closed:
-            connection = self._db.raw_connection(autocommit=True)
-            register(connection)
-            _set(connection, SETTINGS)
-            self._opened, self._set = connection, {}
-        return self._opened
 
-
-SETTINGS = {
-    # A filter never leaves fewer than k where k exist.
-    "hnsw.iterative_scan": "strict_order",
-    "ivfflat.iterative_scan": "relaxed_order",
-    # The planner may price reading and sorting a small dataset below asking its vector index.
-    "enable_sort": "off",
-    # A plan without the vector is as good as one with it, and is made once.
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
-}
-"""What a connection that searches is set to."""
-
-
-def _set(connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
-    for name, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+def _key(form: str, index: Usable, k: int, effort: int) -> tuple[Any, ...]:
+    # Only of bits does a statement say how many candidates there are.
+    return form, k, effort if index.storage == "bit" else 0

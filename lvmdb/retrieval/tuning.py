@@ -6,6 +6,7 @@ needs cannot be known beforehand, so it is measured on that corpus, by queries l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -126,11 +127,8 @@ def tune(
 
     def reaches(effort: int) -> bool:
         if effort not in tried:
-            with Searcher(
-                db, dataset, kind=index.kind, storage=index.storage, metric=index.metric,
-                effort=effort,
-            ) as searcher:  # fmt: skip
-                each = recalls(searcher.batch(asked, k), exact)
+            searcher.effort = effort
+            each = recalls(searcher.batch(asked, k), exact)
             low = float(np.percentile(each, wanted_low, method="lower"))
             tried[effort] = Recall(float(each.mean()), low, float(each.min()))
             progress.say(
@@ -140,7 +138,10 @@ def tune(
         found = tried[effort]
         return found.mean >= recall and (percentile is None or found.low >= recall)
 
-    effort = _least(1 if index.kind == "ivfflat" else k, index.most_effort, reaches)
+    with Searcher(
+        db, dataset, kind=index.kind, storage=index.storage, metric=index.metric
+    ) as searcher:
+        effort = _least(1 if index.kind == "ivfflat" else k, index.most_effort, reaches)
     if effort is None:
         best = tried[max(tried)]
         more = (
@@ -158,7 +159,7 @@ def tune(
     return Tuned(index, effort, tried[effort], sorted(tried.items()), len(asked), origin)
 
 
-def _least(low: int, most: int, reaches: Any) -> int | None:
+def _least(low: int, most: int, reaches: Callable[[int], bool]) -> int | None:
     """The least number from `low` to `most` that reaches; None if the most does not."""
     low = min(low, most)
     high = low
