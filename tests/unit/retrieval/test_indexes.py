@@ -115,5 +115,5 @@ def test_patterns_of_codes() -> None:
         "7.*.*.*",
         "\u0667.*.*",
     ):
-        with pytest.raises(UsageError, match="--tmd is domain.task.modifier"):
+        with pytest.raises(UsageError, match=r"--tmd is domain\.task\.modifier"):
             parse_tmd(wrong)
