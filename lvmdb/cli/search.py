@@ -10,7 +10,7 @@ import click
 from lvmdb.cli.app import App, Command, dataset_option, format_option, pass_app, show
 from lvmdb.errors import InputError, UsageError
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(cls=Command)

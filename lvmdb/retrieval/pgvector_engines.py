@@ -246,7 +246,9 @@ class Graph(Pgvector):
         bytes_each = {"vector": 4 * DIMENSION, "halfvec": 2 * DIMENSION, "bit": DIMENSION // 8}
         halves = self._plan.memory(len(vectors))
         other = len(vectors) * (bytes_each[self.storage] - bytes_each["halfvec"])
-        self._create(len(vectors), "hnsw", self._plan.parameters, int(halves + 1.1 * other))
+        self._create(
+            len(vectors), "hnsw", self._plan.parameters(len(vectors)), int(halves + 1.1 * other)
+        )
 
     def _shape(self) -> tuple[object, ...]:
         return (self._arguments.get("ef_search"),) if self.storage == "bit" else ()

@@ -26,6 +26,7 @@ from lvmdb.errors import UsageError
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
 from lvmdb.retrieval.found import Found, Hit, check_k, directions, found_of
 from lvmdb.retrieval.indexes import EF_MOST, Usable, choose
+from lvmdb.retrieval.order import alike_first
 from lvmdb.retrieval.session import Session
 
 VISIT = 6
@@ -116,9 +117,11 @@ class Searcher:
         if self.index is not None and not exact:
             why = self._too_few(self.index, k, only)
             if why is None:
-                found = self._through_index(self.index, unit, k, only)
-                if len(found.cpe_ids) == k:
-                    return found
+                # First as far as nothing is filtered; on from there where that was not enough.
+                for onwards in (False, True) if only == EVERYTHING else (True,):
+                    found = self._through_index(self.index, unit, k, only, onwards=onwards)
+                    if len(found.cpe_ids) == k:
+                        return found
                 why = f"the index {self.index.name} ended with {len(found.cpe_ids)} of {k}"
         rows = self._session.nearest(
             unit,
@@ -198,9 +201,9 @@ class Searcher:
         return f"{count} concepts have such a code" if count < few else None
 
     def _through_index(
-        self, index: Usable, unit: NDArray[np.float32], k: int, only: Filter
+        self, index: Usable, unit: NDArray[np.float32], k: int, only: Filter, *, onwards: bool
     ) -> Found:
-        effort = self._prepare(index, k)
+        effort = self._prepare(index, k, onwards=onwards)
         rows = self._session.nearest(
             unit,
             lambda: nearest(
@@ -211,33 +214,57 @@ class Searcher:
         return found_of(rows, exact=False)
 
     def _many(self, index: Usable, units: NDArray[np.float32], k: int) -> Neighbours:
-        effort = self._prepare(index, k)
         found = none_found(len(units), k)
-        for start in range(0, len(units), _TOGETHER):
+        # Of like queries the second finds in caches what the first has read.
+        self._put(found, index, units, alike_first(units), k, onwards=False)
+        short = np.flatnonzero(found.counts < k)
+        if len(short):
+            self._put(found, index, units, short, k, onwards=True)
+            short = np.flatnonzero(found.counts < k)
+        if len(short):
+            again = exact_neighbours(self._db, self.dataset, units[short], k, metric=self.metric)
+            found.cpe_id[short], found.cosine[short] = again.cpe_id, again.cosine
+            found = replace(found, exact=tuple(short.tolist()))
+        return found
+
+    def _put(
+        self,
+        found: Neighbours,
+        index: Usable,
+        units: NDArray[np.float32],
+        order: NDArray[np.int64],
+        k: int,
+        *,
+        onwards: bool,
+    ) -> None:
+        """Ask for the vectors at these places, in their order, and put down what is found."""
+        effort = self._prepare(index, k, onwards=onwards)
+        for start in range(0, len(order), _TOGETHER):
+            part = order[start : start + _TOGETHER]
             place, ids, cosines = self._session.nearest_of_many(
-                units[start : start + _TOGETHER],
+                units[part],
                 lambda: nearest_of_many(
                     self.dataset, index.metric, index.storage, k, index.among(effort)
                 ),
                 _key("many", index, k, effort),
             )
-            found.put(place + start, ids, cosines)
-        short = np.flatnonzero(found.counts < k).tolist()
-        if short:
-            again = exact_neighbours(self._db, self.dataset, units[short], k, metric=self.metric)
-            found.cpe_id[short], found.cosine[short] = again.cpe_id, again.cosine
-            found = replace(found, exact=tuple(short))
-        return found
+            found.put(part[place], ids, cosines)
 
-    def _prepare(self, index: Usable, k: int) -> int:
-        """Sets what the search needs, where it is not set yet; its effort."""
+    def _prepare(self, index: Usable, k: int, *, onwards: bool) -> int:
+        """Sets what the search needs, where it is not set yet; its effort.
+
+        Onwards, an index that has shown what it holds goes on for more until k are there. Where
+        nothing is filtered that is seldom needed, and costs a twentieth of each search.
+        """
         effort = index.effort(k) if self.effort is None else self.effort
         if index.kind == "ivfflat":
             self._session.set("ivfflat.probes", effort)
+            self._session.set("ivfflat.iterative_scan", "relaxed_order" if onwards else "off")
             return effort
         # Fewer candidates than are wanted would be asked for again and again.
         effort = min(EF_MOST, max(effort, k))
         self._session.set("hnsw.ef_search", effort)
+        self._session.set("hnsw.iterative_scan", "strict_order" if onwards else "off")
         return effort
 
 

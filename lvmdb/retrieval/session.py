@@ -20,9 +20,6 @@ from lvmdb.errors import ConnectionLostError, DatabaseError
 Nearest = list[tuple[uuid.UUID, float]]
 
 SETTINGS = {
-    # A filter never leaves fewer than k where k exist.
-    "hnsw.iterative_scan": "strict_order",
-    "ivfflat.iterative_scan": "relaxed_order",
     # The planner may price reading and sorting a small dataset below asking its vector index.
     "enable_sort": "off",
     # A plan without the vector is as good as one with it, and is made once.
@@ -54,7 +51,7 @@ class Session:
             self._opened.close()
             self._opened = None
 
-    def set(self, name: str, value: int) -> None:
+    def set(self, name: str, value: int | str) -> None:
         """Set what is not set yet."""
         with self.connected() as connection:
             if self._set.get(name) != str(value):

@@ -204,6 +204,7 @@ def test_a_filter_leaves_as_many_as_there_are(
                 best = library.best(query, min(k, int(left.sum())), left)
                 assert (list(found.cpe_ids), found.exact, found.why) == (best, True, why)
         # What is left out makes room for the next.
+        searcher.effort = 400
         best = library.best(query, 8)
         only = Filter(without=tuple(best[:3]))
         assert list(searcher.nearest(query, 5, only=only).cpe_ids) == best[3:8]
@@ -264,6 +265,24 @@ def test_a_concept_is_not_its_own_neighbour(db: Database, corpus: Corpus, exact:
     assert (hits[0].title, hits[0].seq) == (f"Article {first // 5}", first % 5)
     assert hits[0].concept_text == articles[first // 5].texts[first % 5]
     assert len(search(db, concept=keys[0], k=999, exact=exact)[0]) == 19
+
+
+def test_what_is_dead_in_an_index_makes_room_for_what_lives(
+    db: Database, corpus: Corpus, sql: Sql
+) -> None:
+    articles = corpus([10] * 20)
+    building.build(db, "wiki", HNSW(), workers=0)
+    query = queries(1)[0]
+    best = [ids(articles)[i] for i in np.argsort(-(stacked(articles) @ query))]
+    sql(
+        "UPDATE cpe_entry SET concept_vec = NULL, encoder_id = NULL WHERE cpe_id = ANY (%s)",
+        [best[:12]],
+    )
+    with Searcher(db, "wiki", effort=10) as searcher:
+        found = searcher.nearest(query, 5)
+        many = searcher.batch(queries(1), 5)
+    assert (set(found.cpe_ids) <= set(best[12:24]), found.exact) == (True, False)
+    assert (many.ids(0), many.exact) == (list(found.cpe_ids), ())
 
 
 def test_each_dataset_has_its_own_index(db: Database, corpus: Corpus, sql: Sql) -> None:
