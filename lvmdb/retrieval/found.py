@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,20 +57,38 @@ def check_k(k: int) -> None:
         raise UsageError(f"-k is from 1 to {MOST}, not {k}")
 
 
-def directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def direction(vector: NDArray[np.floating[Any]] | Sequence[float]) -> NDArray[np.float32]:
+    """A vector `(768,)` at unit length: as `directions`, for one, where microseconds count.
+
+    Raises:
+        CorpusError: it is of another shape, or zero or not finite.
+    """
+    numbers = np.asarray(vector, dtype=np.float32)
+    if numbers.shape != (DIMENSION,):
+        raise _shape(numbers)
+    square = float(numbers @ numbers)
+    if not 0 < square < math.inf:
+        # Numbers may be too small or too large to be squared, and have a direction.
+        return np.asarray(directions(numbers[None].astype(np.float64))[0])
+    return numbers * np.float32(1 / math.sqrt(square))
+
+
+def directions(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Vectors `(n, 768)` at unit length.
 
     Raises:
         CorpusError: they are of another shape, or one is zero or not finite.
     """
     if vectors.ndim != 2 or vectors.shape[1] != DIMENSION:
-        raise CorpusError(
-            f"vectors to search for have {DIMENSION} numbers each, not {vectors.shape}"
-        )
+        raise _shape(vectors)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 0)).all():
         raise CorpusError("a vector to search for has no direction: it is zero or not finite")
     return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def _shape(vectors: NDArray[np.floating[Any]]) -> CorpusError:
+    return CorpusError(f"vectors to search for have {DIMENSION} numbers each, not {vectors.shape}")
 
 
 def found_of(rows: list[tuple[uuid.UUID, float]], *, exact: bool, why: str | None = None) -> Found:

@@ -24,7 +24,7 @@ from lvmdb.db.nearest import EVERYTHING, Filter, matching, nearest, nearest_of_m
 from lvmdb.db.queries import psycopg_sql
 from lvmdb.errors import UsageError
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
-from lvmdb.retrieval.found import Found, Hit, check_k, directions, found_of
+from lvmdb.retrieval.found import Found, Hit, check_k, direction, directions, found_of
 from lvmdb.retrieval.indexes import EF_MOST, Usable, choose
 from lvmdb.retrieval.order import alike_first
 from lvmdb.retrieval.session import Session
@@ -112,7 +112,7 @@ class Searcher:
             CorpusError: the vector has no direction.
         """
         check_k(k)
-        unit = directions(np.asarray(vector, dtype=np.float32)[None])[0]
+        unit = direction(vector)
         why = None
         if self.index is not None and not exact:
             why = self._too_few(self.index, k, only)

@@ -42,7 +42,7 @@ class Session:
         self._db = db
         self._opened: psycopg.Connection[Any] | None = None
         self._type = VectorType("vector", 0, 0)
-        self._set: dict[str, str] = {}
+        self._set: dict[str, int | str] = {}
         self._prepared: dict[tuple[Any, ...], Prepared] = {}
 
     def close(self) -> None:
@@ -53,10 +53,11 @@ class Session:
 
     def set(self, name: str, value: int | str) -> None:
         """Set what is not set yet."""
+        if self._set.get(name) == value and self._opened and not self._opened.closed:
+            return
         with self.connected() as connection:
-            if self._set.get(name) != str(value):
-                _set(connection, {name: str(value)})
-                self._set[name] = str(value)
+            _set(connection, {name: str(value)})
+            self._set[name] = value
 
     def nearest(
         self,
