@@ -63,3 +63,12 @@ WITH again AS (
 )
 SELECT run_id, count(*) AS wrong, min(metric) AS metric
 FROM wrong GROUP BY run_id ORDER BY run_id;
+
+-- name: predictions
+-- Predictions of a run and split, in corpus order: place of the truth, the vector, its stored ranks.
+SELECT t.article_id, t.seq, vector_send(p.predicted_vec), p.better, p.tied, p.candidates
+FROM prediction p
+JOIN cpe_entry t ON t.cpe_id = p.target_cpe_id
+JOIN article a ON a.article_id = t.article_id
+WHERE p.run_id = :run_id AND p.split = :split
+ORDER BY a.ordinal, t.seq;

@@ -8,12 +8,15 @@ import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app
 from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
+from lvmdb.cli.bench_retrieval import retrieval
 from lvmdb.cli.train import device_option
 
 
 @click.group(cls=Group)
 def bench() -> None:
     """Benchmarks, each beside a named peer; rows go to the table benchmark.
+
+    Those of retrieval go to ann_benchmark.
 
     \b
     Example:
@@ -235,3 +238,6 @@ def blocks(
     )
     parameters = {"d_model": d_model, "steps": steps, "repetitions": repetitions}
     finish(app, "blocks", f"d_model {d_model}", measured, parameters, output_format, picture)
+
+
+bench.add_command(retrieval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +60,8 @@ def finish(
         MissingDependencyError: a picture was asked for, and matplotlib is not installed.
     """
     from lvmdb.db.benchmarks import write
-    from lvmdb.errors import MissingDependencyError, RunError
+    from lvmdb.errors import RunError
     from lvmdb.reports.benchmarks import bars, peers, side_by_side
-    from lvmdb.reports.files import replace
     from lvmdb.training.environment import describe
 
     if not measured:
@@ -74,14 +73,26 @@ def finish(
     show(list(shown[0]), shown, output_format)
     if compared := peers(rows):
         app.progress.say(f"ratios are to: {'; '.join(compared)}")
+    draw(app, benchmark, lambda: bars(rows, f"lvmdb bench {benchmark}: {subject}"), picture)
+
+
+def draw(app: App, benchmark: str, drawn: Callable[[], bytes], picture: Path | None) -> None:
+    """Write a benchmark's picture; without matplotlib, say that there is none.
+
+    Raises:
+        MissingDependencyError: a picture was asked for, and matplotlib is not installed.
+    """
+    from lvmdb.errors import MissingDependencyError
+    from lvmdb.reports.files import replace
+
     path = picture or app.settings.home / "pictures" / f"bench_{benchmark}.png"
     try:
-        drawn = bars(rows, f"lvmdb bench {benchmark}: {subject}")
+        data = drawn()
     except MissingDependencyError as error:
         if picture:
             raise
         click.echo(f"no picture: {error}", err=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, drawn)
+    replace(path, data)
     app.progress.say(f"picture: {path}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from lvmdb.cli.app import App, Group, dataset_option, format_option, pass_app, show
+from lvmdb.cli.app import App, Group, OutputFile, dataset_option, format_option, pass_app, show
+from lvmdb.errors import UsageError
 
 
 @click.group(cls=Group)
@@ -19,29 +23,157 @@ def index() -> None:
 
 @index.command()
 @dataset_option
-@click.option("--storage", default="halfvec", show_default=True, metavar="T", help="Or vector.")
-@click.option("--m", default=16, show_default=True, help="Neighbours of a vector.")
 @click.option(
-    "--ef-construction", default=64, show_default=True, help="Candidates while inserting."
+    "--engine",
+    type=click.Choice(["pgvector", "faiss"]),
+    default="pgvector",
+    show_default=True,
+    help="In the database, or as a file that FAISS reads.",
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["hnsw", "ivfflat", "flat"]),
+    default="hnsw",
+    show_default=True,
+    help="A graph, lists around centroids, or (FAISS) every vector.",
+)
+@click.option(
+    "--storage",
+    metavar="T",
+    help="halfvec, vector or bit, of which candidates are ranked again.  [default: halfvec]",
+)
+@click.option("--metric", metavar="M", help="ip, inner product, or cosine.  [default: ip]")
+@click.option("--m", type=int, metavar="N", help="Neighbours of a vector.  [default: 16]")
+@click.option(
+    "--ef-construction", type=int, metavar="N", help="Candidates while inserting.  [default: 64]"
+)
+@click.option(
+    "--nlist",
+    type=int,
+    metavar="N",
+    help="Lists of ivfflat, at most one for 40 vectors.  [default: the root of their number; for "
+    "FAISS four times that]",
+)
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes (FAISS: threads) beside the one that builds.  [default: one less than cores]",
+)
+@click.option(
+    "--concurrently/--no-concurrently",
+    default=None,
+    help="Whether others may write meanwhile, which takes longer.  [default: if somebody writes]",
+)
+@click.option("--output", type=OutputFile(), help="FAISS's file.")
 @pass_app
-def build(app: App, dataset: str | None, storage: str, m: int, ef_construction: int) -> None:
-    """Build an HNSW index for inner product, in place of one of the same storage.
+def build(
+    app: App,
+    dataset: str | None,
+    engine: str,
+    kind: str,
+    storage: str | None,
+    metric: str | None,
+    m: int | None,
+    ef_construction: int | None,
+    nlist: int | None,
+    workers: int | None,
+    concurrently: bool | None,
+    output: Path | None,
+) -> None:
+    """Build an index, in place of one of the same storage and metric.
+
+    Searches have the former one until the new one is whole. Its memory is estimated, and
+    maintenance_work_mem set to that. With --engine faiss the index is a file, with the ids of its
+    concepts and the fingerprint of their vectors beside it; 'lvmdb search --index FILE' uses it.
 
     \b
     Example:
       lvmdb index build --dataset wiki --m 16 --ef-construction 64
+      lvmdb index build --dataset wiki --kind ivfflat --storage vector --nlist 200
+      lvmdb index build --engine faiss --kind ivfflat --output wikipedia_42k_ivf_flat_ip.index
     """
-    from lvmdb.db.indexes import HNSW
-    from lvmdb.retrieval.indexes import build as build_index
+    given = {"storage": storage, "metric": metric, "m": m, "ef_construction": ef_construction,
+             "nlist": nlist}  # fmt: skip
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if engine == "faiss":
+        _build_faiss(app, dataset, kind, options, workers, concurrently, output)
+        return
+    from lvmdb.db.indexes import HNSW, IVFFlat
+    from lvmdb.retrieval.building import build as build_index
 
-    plan = HNSW(storage=storage, m=m, ef_construction=ef_construction)
-    name = app.dataset(dataset)
-    app.progress.say(f"building an HNSW index on {storage} over dataset {name}")
-    built = build_index(app.database, name, plan)
+    if output is not None:
+        raise UsageError("--output is for --engine faiss: pgvector's indexes are in the database")
+    if kind == "flat":
+        raise UsageError("--kind flat is for --engine faiss: the database needs no index for that")
+    _only(kind, options)
+    plan = HNSW(**options) if kind == "hnsw" else IVFFlat(**options)
+    built = build_index(
+        app.database,
+        app.dataset(dataset),
+        plan,
+        concurrently=concurrently,
+        workers=workers,
+        progress=app.progress,
+    )
     click.echo(
         f"{built.name}: {built.vectors} vectors in {built.seconds:.1f} s, "
-        f"{built.bytes / 1e6:.0f} MB (estimated to build in {built.memory / 1e6:.0f} MB)"
+        f"{built.bytes / 1e6:.0f} MB (estimated to build in {built.memory / 1e6:.0f} MB, "
+        f"maintenance_work_mem {built.given / 1e6:.0f} MB, {built.workers} workers"
+        + (", concurrently)" if built.concurrently else ")")
+    )
+    for former in built.replaced:
+        if former != built.name:
+            click.echo(f"in place of {former}")
+
+
+_OPTIONS = {
+    "hnsw": {"storage", "metric", "m", "ef_construction"},
+    "ivfflat": {"storage", "metric", "nlist"},
+    "flat": {"storage", "metric"},
+}
+
+
+def _only(kind: str, options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in _OPTIONS[kind]:
+            raise UsageError(f"--{name.replace('_', '-')} is not for --kind {kind}")
+
+
+def _build_faiss(
+    app: App,
+    dataset: str | None,
+    kind: str,
+    options: dict[str, Any],
+    workers: int | None,
+    concurrently: bool | None,
+    output: Path | None,
+) -> None:
+    import os
+
+    from lvmdb.retrieval.faiss_building import build as build_file
+    from lvmdb.retrieval.faiss_indexes import PLANS
+
+    if output is None:
+        raise UsageError("--engine faiss writes a file: name it with --output")
+    if concurrently is not None:
+        raise UsageError("--concurrently is for pgvector: FAISS's indexes keep nobody waiting")
+    _only(kind, options)
+    if options.pop("storage", "vector") != "vector" or options.pop("metric", "ip") != "ip":
+        raise UsageError("--engine faiss is for --storage vector and --metric ip")
+    if workers is not None and not 0 <= workers <= 64:
+        raise UsageError(f"--workers is from 0 to 64, not {workers}")
+    written = build_file(
+        app.database,
+        app.dataset(dataset),
+        PLANS[kind](**options),
+        output,
+        workers=max(0, (os.cpu_count() or 1) - 1) if workers is None else workers,
+        progress=app.progress,
+    )
+    click.echo(
+        f"{written.path}: {written.vectors} vectors in {written.seconds:.1f} s, "
+        f"{written.bytes / 1e6:.0f} MB"
     )
 
 
@@ -49,22 +181,27 @@ def build(app: App, dataset: str | None, storage: str, m: int, ef_construction: 
 @format_option
 @pass_app
 def list_indexes(app: App, output_format: str) -> None:
-    """Indexes as they were built, and whether the database still has them.
+    """Indexes as they were built and tuned, and what has become of them since.
+
+    usable: the database, or the disk, still has it. stale: the dataset has other vectors than when
+    it was built. pgvector keeps its indexes in step with the table, so that a stale one finds what
+    is there; but its recall may be another, and the lists of ivfflat lie where the vectors were. A
+    stale file is refused. tuning_stale: the same of the corpus that it was tuned on.
 
     \b
     Example:
       lvmdb index list
     """
-    from lvmdb.reports.named import listing
+    from lvmdb.retrieval.indexes import listing
 
-    show(*listing(app.database, "retrieval", "list_indexes"), output_format)
+    show(*listing(app.database), output_format)
 
 
 @index.command()
 @click.argument("name")
 @pass_app
 def drop(app: App, name: str) -> None:
-    """Drop an index; it can be built again.
+    """Drop an index, or a file of FAISS; it can be built again.
 
     \b
     Example:
@@ -74,3 +211,118 @@ def drop(app: App, name: str) -> None:
 
     remove(app.database, name)
     click.echo(f"dropped {name}")
+
+
+@index.command()
+@dataset_option
+@click.option("--recall", default=0.99, show_default=True, metavar="R", help="To be reached.")
+@click.option(
+    "--percentile",
+    type=float,
+    metavar="P",
+    help="This percentile of the queries must reach it too; else the mean alone.",
+)
+@click.option("-k", "--k", default=10, show_default=True, metavar="N", help="Of the N nearest.")
+@click.option("--queries", default=500, show_default=True, metavar="N", help="How many to ask.")
+@click.option(
+    "--run-id",
+    type=int,
+    metavar="N",
+    help="Ask with predictions of this run; else with sums of neighbouring concepts.",
+)
+@click.option("--kind", metavar="K", help="Of several indexes this: hnsw or ivfflat.")
+@click.option("--storage", metavar="T", help="halfvec, vector or bit.")
+@click.option("--metric", metavar="M", help="ip or cosine.")
+@format_option
+@pass_app
+def tune(
+    app: App,
+    dataset: str | None,
+    recall: float,
+    percentile: float | None,
+    k: int,
+    queries: int,
+    run_id: int | None,
+    kind: str | None,
+    storage: str | None,
+    metric: str | None,
+    output_format: str,
+) -> None:
+    """Find the least ef_search (of ivfflat: probes) that reaches a recall, and keep it.
+
+    What exact search finds is the measure. Searches through the index use what was found from then
+    on; one for more than the k nearest, in proportion more.
+
+    \b
+    Example:
+      lvmdb index tune --dataset wiki --recall 0.99
+      lvmdb index tune --dataset wiki --recall 0.95 --percentile 5 --run-id 7
+    """
+    from lvmdb.db import runs
+    from lvmdb.retrieval.indexes import choose
+    from lvmdb.retrieval.tuning import tune as tune_index
+
+    name = app.dataset(dataset)
+    if run_id is not None:
+        runs.get(app.database, run_id)
+    chosen = choose(app.database, name, kind=kind, storage=storage, metric=metric)
+    tuned = tune_index(
+        app.database,
+        name,
+        chosen,
+        recall=recall,
+        percentile=percentile,
+        k=k,
+        queries=queries,
+        run_id=run_id,
+        progress=app.progress,
+    )
+    low = f"p{5 if percentile is None else percentile:g}"
+    rows = [
+        {chosen.effort_name: effort, "recall": round(found.mean, 4), low: found.low,
+         "min": found.least, "chosen": "*" if effort == tuned.effort else ""}
+        for effort, found in tuned.steps
+    ]  # fmt: skip
+    title = f"{chosen.name}: recall@{k} of {tuned.queries} {tuned.origin}"
+    show([chosen.effort_name, "recall", low, "min", "chosen"], rows, output_format, title)
+
+
+@index.command()
+@click.option("--run-id", required=True, type=int, metavar="N", help="A run that was evaluated.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="test",
+    show_default=True,
+    help="Which predictions.",
+)
+@click.option("--exact", is_flag=True, help="Exact ranks alone; the dataset needs no index.")
+@click.option(
+    "--depth", default=100, show_default=True, metavar="N", help="Nearest to ask the index for."
+)
+@format_option
+@pass_app
+def ranks(app: App, run_id: int, split: str, exact: bool, depth: int, output_format: str) -> None:
+    """Where the truths of a run's predictions rank, by exact search and through the index.
+
+    Exact ranks are computed again from the vectors that the database has, and held against those
+    that evaluation stored. not_found: truths that are not among the nearest that the index gives.
+
+    \b
+    Example:
+      lvmdb index ranks --run-id 7
+    """
+    from lvmdb.evaluation.ranks import rank_run
+    from lvmdb.retrieval.found import check_k
+
+    check_k(depth)
+    ranked = rank_run(app.database, run_id, split, index=not exact, depth=depth)
+    seconds = ", ".join(f"{what} {ranked.seconds[what]:.2f} s" for what in _TIMED)
+    app.progress.say(f"exact: {seconds}")
+    if not ranked.stored:
+        app.progress.say("these are not the ranks that evaluation stored: evaluate the run again")
+    rows = ranked.rows()
+    show(list(rows[0]), rows, output_format)
+
+
+_TIMED = ("predictions", "pool", "ranks")

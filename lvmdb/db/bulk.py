@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy import Connection
@@ -42,15 +43,26 @@ def copy_rows(
         more: further rows, of the same columns. Blocks of some hundred kilobytes keep the server
             busy while the next one is made.
     """
-    fields = struct.pack(">h", len(columns))
+    return packed_rows(raw(connection), sql.Identifier(table), chain((columns,), more))
+
+
+def packed_rows(
+    connection: psycopg.Connection[Any],
+    table: sql.Identifier,
+    blocks: Iterable[Mapping[str, Column]],
+) -> int:
+    """`copy_rows` on psycopg's connection, into a table of any schema; at least one block."""
+    remaining = iter(blocks)
+    first = next(remaining)
+    fields = struct.pack(">h", len(first))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+        table, sql.SQL(", ").join(map(sql.Identifier, first))
     )
     rows = 0
-    with raw(connection).cursor() as cursor, cursor.copy(statement) as copy:
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_SIGNATURE)
-        for block in chain((columns,), more):
-            values = [block[name] for name in columns]
+        for block in chain((first,), remaining):
+            values = [block[name] for name in first]
             packed = zip(repeat(fields, len(values[0])), *values, strict=True)
             copy.write(b"".join(chain.from_iterable(packed)))
             rows += len(values[0])

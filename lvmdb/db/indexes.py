@@ -1,21 +1,42 @@
-"""Vector indexes: the only data definition that lvmdb composes at run time."""
+"""Vector indexes: how they may be built, and the data definition that is composed for them."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import psycopg
 from psycopg import sql
-from sqlalchemy import Connection
 
-from lvmdb.db.engine import raw
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import UsageError
 
-STORAGES = ("halfvec", "vector")
-_BYTES = {"halfvec": 2, "vector": 4}
+STORAGES = ("halfvec", "vector", "bit")
+METRICS = ("ip", "cosine")
+KINDS = ("hnsw", "ivfflat")
+_BYTES = {"halfvec": DIMENSION * 2, "vector": DIMENSION * 4, "bit": DIMENSION // 8}
 _IDENTIFIER = 63
 """PostgreSQL cuts longer names."""
+
+POINTS_A_LIST = 40
+"""Vectors for each list of an IVFFlat index, at least."""
+
+NEW, OLD = "_new", "_old"
+"""What is behind an index's name while it is built, and when another has taken its place."""
+
+_COLUMN = {
+    "vector": sql.SQL("concept_vec"),
+    "halfvec": sql.SQL("(concept_vec::halfvec({}))").format(DIMENSION),
+    "bit": sql.SQL("(binary_quantize(concept_vec)::bit({}))").format(DIMENSION),
+}
+_QUERY = {
+    "vector": sql.SQL("{}"),
+    "halfvec": sql.SQL("({}::halfvec({}))"),
+    "bit": sql.SQL("(binary_quantize({})::bit({}))"),
+}
+_OPERATOR = {"ip": sql.SQL("<#>"), "cosine": sql.SQL("<=>")}
 
 
 @dataclass(frozen=True)
@@ -23,18 +44,22 @@ class HNSW:
     """How an HNSW index is built (Malkov & Yashunin 2018).
 
     Attributes:
-        storage: `halfvec`, half the memory and no measurable loss of order, or `vector`.
+        storage: `halfvec`, half the memory and no measurable loss of order; `vector`; or `bit`, one
+            bit a dimension, of which a search ranks the candidates again by the full vectors.
         m: neighbours of a vector in a layer.
         ef_construction: candidates held while a vector is inserted.
+        metric: `ip`, inner product, or `cosine`; the same order for vectors of unit norm.
     """
 
     storage: str = "halfvec"
     m: int = 16
     ef_construction: int = 64
+    metric: str = "ip"
+
+    kind = "hnsw"
 
     def __post_init__(self) -> None:
-        if self.storage not in STORAGES:
-            raise UsageError(f"--storage is one of {', '.join(STORAGES)}, not {self.storage}")
+        _check(self.storage, self.metric)
         if not 2 <= self.m <= 100:
             raise UsageError(f"--m is from 2 to 100, not {self.m}")
         if not max(4, 2 * self.m) <= self.ef_construction <= 1000:
@@ -43,8 +68,7 @@ class HNSW:
                 f"not {self.ef_construction}"
             )
 
-    @property
-    def parameters(self) -> dict[str, int]:
+    def parameters(self, vectors: int) -> dict[str, int]:
         """The index's own, as they are stored."""
         return {"m": self.m, "ef_construction": self.ef_construction}
 
@@ -55,41 +79,157 @@ class HNSW:
         layers above add a share of 1/(m - 1).
         """
         neighbours = 16 * 2 * self.m * (1 + 1 / (self.m - 1))
-        element = DIMENSION * _BYTES[self.storage] + neighbours + 200
+        element = _BYTES[self.storage] + neighbours + 200
         return int(1.1 * vectors * element)
 
 
-def index_name(dataset: str, index: HNSW) -> str:
-    """The index's name: one for a dataset and a storage."""
-    name = f"ix_cpe_entry_hnsw_{index.storage}_{dataset}"
+@dataclass(frozen=True)
+class IVFFlat:
+    """How an IVFFlat index is built: vectors in lists around centroids, of which a search reads a
+    few.
+
+    Attributes:
+        storage: as for HNSW.
+        nlist: how many lists, at most one for 40 vectors; None takes the root of their number.
+        metric: as for HNSW.
+    """
+
+    storage: str = "halfvec"
+    nlist: int | None = None
+    metric: str = "ip"
+
+    kind = "ivfflat"
+
+    def __post_init__(self) -> None:
+        _check(self.storage, self.metric)
+        if self.nlist is not None and not 1 <= self.nlist <= 32_768:
+            raise UsageError(f"--nlist is from 1 to 32768, not {self.nlist}")
+
+    def lists(self, vectors: int) -> int:
+        """How many lists for so many vectors.
+
+        Raises:
+            UsageError: there are fewer than 40 vectors for each list.
+        """
+        most = max(1, vectors // POINTS_A_LIST)
+        if self.nlist is None:
+            return min(most, max(1, round(math.sqrt(vectors))))
+        if self.nlist > most:
+            raise UsageError(
+                f"--nlist is at most {most} with {vectors} vectors ({POINTS_A_LIST} for each "
+                f"list), not {self.nlist}"
+            )
+        return self.nlist
+
+    def parameters(self, vectors: int) -> dict[str, int]:
+        """The index's own, as they are stored."""
+        return {"nlist": self.lists(vectors)}
+
+    def memory(self, vectors: int) -> int:
+        """Bytes that k-means takes, by pgvector's own layout, a tenth added: its samples (50 a
+        list), three sets of centroids, and Elkan's bounds: one of 4 bytes for every sample and
+        list, one for every two lists."""
+        lists = self.lists(vectors)
+        samples = min(vectors, max(50 * lists, 10_000))
+        held = (samples + lists) * (_BYTES[self.storage] + 16)
+        centroids = 2 * lists * (4 * DIMENSION + 16)
+        bounds = 4 * (samples * lists + lists * lists + 2 * samples + 4 * lists)
+        return int(1.1 * (held + centroids + bounds))
+
+
+VectorIndex: TypeAlias = HNSW | IVFFlat
+
+
+def _check(storage: str, metric: str) -> None:
+    if storage not in STORAGES:
+        raise UsageError(f"--storage is one of {', '.join(STORAGES)}, not {storage}")
+    if metric not in METRICS:
+        raise UsageError(f"--metric is one of {', '.join(METRICS)}, not {metric}")
+
+
+def index_name(dataset: str, index: VectorIndex) -> str:
+    """The index's name: one for a dataset, kind, storage and metric."""
+    metric = f"_{index.metric}" if index.metric != "ip" else ""
+    return fitting(f"ix_cpe_entry_{index.kind}_{index.storage}{metric}_{dataset}")
+
+
+def fitting(name: str) -> str:
+    """The name, or of one that PostgreSQL would cut, as much as leaves room for a hash of all."""
     if len(name) <= _IDENTIFIER:
         return name
-    digest = hashlib.sha256(dataset.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{name[: _IDENTIFIER - 9]}_{digest}"
 
 
-def create_hnsw(connection: Connection, dataset: str, index: HNSW) -> str:
-    """Build the index over one dataset's vectors in the connection's transaction; its name."""
-    name = index_name(dataset, index)
-    column = {
-        "vector": sql.SQL("concept_vec vector_ip_ops"),
-        "halfvec": sql.SQL("(concept_vec::halfvec({})) halfvec_ip_ops").format(DIMENSION),
-    }[index.storage]
-    raw(connection).execute(
-        sql.SQL(
-            "CREATE INDEX {} ON cpe_entry USING hnsw ({}) WITH (m = {}, ef_construction = {}) "
-            "WHERE dataset_source = {}"
-        ).format(
+def create(
+    connection: psycopg.Connection[Any],
+    name: str,
+    dataset: str,
+    index: VectorIndex,
+    vectors: int,
+    *,
+    concurrently: bool = False,
+) -> None:
+    """Build an index over one dataset's vectors.
+
+    Args:
+        connection: outside of a transaction, if writers are not to wait.
+        name: of the index.
+        dataset: whose vectors.
+        index: how.
+        vectors: how many there are.
+        concurrently: others go on writing; an index that fails stays, and is not valid.
+    """
+    own = {"lists" if key == "nlist" else key: n for key, n in index.parameters(vectors).items()}
+    connection.execute(
+        sql.SQL("CREATE INDEX {} {} ON cpe_entry USING {} ({} {}) WITH ({}) WHERE {}").format(
+            sql.SQL("CONCURRENTLY" if concurrently else ""),
             sql.Identifier(name),
-            column,
-            sql.Literal(index.m),
-            sql.Literal(index.ef_construction),
-            sql.Literal(dataset),
+            sql.Identifier(index.kind),
+            _COLUMN[index.storage],
+            sql.Identifier(_operators(index.storage, index.metric)),
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value))
+                for key, value in own.items()
+            ),
+            sql.SQL("dataset_source = {}").format(sql.Literal(dataset)),
         )
     )
-    return name
 
 
-def drop(connection: Connection, name: str) -> None:
-    """Drop an index, if it is there."""
-    raw(connection).execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
+def _operators(storage: str, metric: str) -> str:
+    return "bit_hamming_ops" if storage == "bit" else f"{storage}_{metric}_ops"
+
+
+def drop(connection: psycopg.Connection[Any], name: str, *, concurrently: bool = False) -> None:
+    """Drop an index, if it is there; concurrently, others go on reading meanwhile."""
+    connection.execute(
+        sql.SQL("DROP INDEX {} IF EXISTS {}").format(
+            sql.SQL("CONCURRENTLY" if concurrently else ""), sql.Identifier(name)
+        )
+    )
+
+
+def rename(connection: psycopg.Connection[Any], name: str, to: str) -> None:
+    """Give an index another name, if it is there; nobody waits."""
+    connection.execute(
+        sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
+            sql.Identifier(name), sql.Identifier(to)
+        )
+    )
+
+
+def distance(storage: str, metric: str, query: sql.Composable) -> sql.Composed:
+    """What an index on this storage orders by, written as the index was: its column, and a vector
+    as the query names it."""
+    asked = _QUERY[storage].format(query, DIMENSION) if storage != "vector" else query
+    operator = sql.SQL("<~>") if storage == "bit" else _OPERATOR[metric]
+    return sql.SQL("{} {} {}").format(_COLUMN[storage], operator, asked)
+
+
+def similarity(metric: str, query: sql.Composable) -> sql.Composed:
+    """How near a concept is to a vector. No index is in the order of this, so that ordering by it,
+    downwards, is exact."""
+    if metric == "ip":
+        return sql.SQL("-(concept_vec <#> {})").format(query)
+    return sql.SQL("1 - (concept_vec <=> {})").format(query)

@@ -1,99 +1,242 @@
-"""`lvmdb index`: vector indexes built after loading, and a row about each."""
+"""Vector indexes as rows: which a dataset has, what they are tuned to, whether it changed since."""
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, insert, select, text
+import psycopg
+from sqlalchemy import Connection, delete, select
 
-from lvmdb.db.engine import Database
-from lvmdb.db.indexes import HNSW, create_hnsw, drop, index_name
-from lvmdb.db.queries import query
+from lvmdb.db.engine import Database, raw
+from lvmdb.db.indexes import KINDS, METRICS, STORAGES, drop
+from lvmdb.db.queries import psycopg_sql, query
 from lvmdb.db.schema.retrieval import ann_index
-from lvmdb.errors import CorpusError, UnknownNameError
+from lvmdb.errors import CorpusError, DatabaseError, UnknownNameError, UsageError
 
-MEMORY_LEAST, MEMORY_MOST = 64 << 20, 8 << 30
-"""Bytes of working memory to build with: an index that needs more is built in steps, slower."""
+EF_SEARCH, EF_MOST = 100, 1000
+"""Candidates that an HNSW search holds, unless its index was tuned; the most that there can be."""
+
+AMONG = 200
+"""Candidates of an index on bits, which are ranked again, unless it was tuned."""
 
 
 @dataclass(frozen=True)
-class Built:
-    """An index that was built.
+class Usable:
+    """An index that the database has and can search.
 
     Attributes:
-        name: in the database.
-        vectors: how many it holds.
-        seconds: how long building took.
-        bytes: its size on disk.
-        memory: bytes of working memory that it was estimated to need.
+        name: of the index.
+        kind, storage, metric: as in `lvmdb.db.indexes`.
+        vectors: how many it held when it was built.
+        lists: of an IVFFlat index.
+        tuned: its own `ef_search` or `probes`; None if it was never tuned.
+        tuned_k: how many nearest it was tuned for.
     """
 
     name: str
+    kind: str
+    storage: str
+    metric: str
     vectors: int
-    seconds: float
-    bytes: int
-    memory: int
+    lists: int | None = None
+    tuned: int | None = None
+    tuned_k: int = 10
+
+    def effort(self, k: int) -> int:
+        """What a search for k uses, `ef_search` or `probes`: what was tuned, in proportion for a
+        larger k than that; else the program's default."""
+        if self.kind == "ivfflat":
+            least = 1 if self.tuned is None else self.tuned
+            most = self.lists or 1
+            default = math.ceil(math.sqrt(most)) if self.tuned is None else least
+            return min(most, max(1, default))
+        start = AMONG if self.storage == "bit" else EF_SEARCH
+        if self.tuned is not None:
+            start = math.ceil(self.tuned * max(1.0, k / self.tuned_k))
+        return min(EF_MOST, max(start, k))
+
+    def among(self, effort: int) -> int:
+        """Of an index on bits, how many candidates are ranked again: all that a graph holds."""
+        return AMONG if self.kind == "ivfflat" else effort
+
+    @property
+    def effort_name(self) -> str:
+        """`ef_search` or `probes`."""
+        return "probes" if self.kind == "ivfflat" else "ef_search"
+
+    @property
+    def most_effort(self) -> int:
+        """The most that `effort_name` may be."""
+        return (self.lists or 1) if self.kind == "ivfflat" else EF_MOST
 
 
-def build(db: Database, dataset: str, index: HNSW) -> Built:
-    """Build an index over a dataset's vectors, in place of one of the same storage.
-
-    Raises:
-        CorpusError: the dataset has no vectors.
-    """
-    with db.begin() as connection:
-        corpus = connection.execute(
-            query("retrieval", "corpus_fingerprint"), {"dataset": dataset}
-        ).one()
-        if not corpus.vectors:
-            raise CorpusError(f"dataset '{dataset}' has no vectors to index")
-        memory = index.memory(corpus.vectors)
-        connection.execute(
-            text("SELECT set_config('maintenance_work_mem', :memory, true)"),
-            {"memory": f"{min(max(memory, MEMORY_LEAST), MEMORY_MOST) >> 10}kB"},
-        )
-        drop(connection, index_name(dataset, index))
-        began = time.perf_counter()
-        name = create_hnsw(connection, dataset, index)
-        seconds = time.perf_counter() - began
-        size: int = connection.execute(
-            text("SELECT pg_relation_size(CAST(quote_ident(:name) AS regclass))"), {"name": name}
-        ).scalar_one()
-        connection.execute(delete(ann_index).where(ann_index.c.name == name))
-        connection.execute(
-            insert(ann_index).values(
-                name=name,
-                dataset_source=dataset,
-                engine="pgvector",
-                kind="hnsw",
-                storage=index.storage,
-                parameters=index.parameters,
-                vectors=corpus.vectors,
-                seconds=seconds,
-                bytes=size,
-                corpus_fingerprint=corpus.fingerprint,
+def usable(db: Database, dataset: str) -> list[Usable]:
+    """The indexes of a dataset that can be searched, the preferred first: by inner product before
+    cosine, halfvec before vector before bit."""
+    with db.connect() as connection:
+        rows = connection.execute(query("retrieval", "usable_indexes"), {"dataset": dataset}).all()
+    found = []
+    for row in rows:
+        tuned = row.query_parameters or {}
+        found.append(
+            Usable(
+                name=row.name,
+                kind=row.kind,
+                storage=row.storage,
+                metric=row.metric,
+                vectors=row.vectors,
+                lists=row.parameters.get("nlist"),
+                tuned=tuned.get("probes" if row.kind == "ivfflat" else "ef_search"),
+                tuned_k=(row.tuning or {}).get("k", 10),
             )
         )
-    return Built(name, corpus.vectors, seconds, size, memory)
+    return found
+
+
+def choose(
+    db: Database,
+    dataset: str,
+    *,
+    kind: str | None = None,
+    storage: str | None = None,
+    metric: str | None = None,
+) -> Usable:
+    """The preferred index of a dataset, among those of a kind, storage and metric.
+
+    Raises:
+        UsageError: there is no such kind, storage or metric at all.
+        CorpusError: the dataset has no such index.
+    """
+    wanted = {"kind": kind, "storage": storage, "metric": metric}
+    for option, known in (("kind", KINDS), ("storage", STORAGES), ("metric", METRICS)):
+        if wanted[option] not in (None, *known):
+            raise UsageError(f"--{option} is one of {', '.join(known)}, not {wanted[option]}")
+    for index in usable(db, dataset):
+        if all(value in (None, getattr(index, name)) for name, value in wanted.items()):
+            return index
+    asked = " ".join(value for value in wanted.values() if value)
+    options = "".join(f" --{name} {value}" for name, value in wanted.items() if value)
+    raise CorpusError(
+        f"dataset '{dataset}' has no {asked + ' ' if asked else ''}vector index: run 'lvmdb index "
+        f"build --dataset {dataset}{options}', or search with --exact"
+    )
 
 
 def remove(db: Database, name: str) -> None:
-    """Drop an index and its row.
+    """Drop an index and its row; of a FAISS index its files.
 
     Raises:
         UnknownNameError: lvmdb built no such index.
     """
     with db.begin() as connection:
-        names = connection.execute(select(ann_index.c.name)).scalars().all()
-        if name not in names:
-            raise UnknownNameError("index", name, names)
-        drop(connection, name)
+        rows = connection.execute(
+            select(ann_index.c.name, ann_index.c.engine, ann_index.c.dataset_source)
+        ).all()
+        known = {row.name: row for row in rows}
+        if name not in known:
+            raise UnknownNameError("index", name, known)
+        lock(raw(connection), known[name].dataset_source)
         connection.execute(delete(ann_index).where(ann_index.c.name == name))
+        if known[name].engine == "pgvector":
+            drop(raw(connection), name)
+    if known[name].engine == "faiss":
+        from lvmdb.retrieval.faiss_files import ids_path
+
+        for path in (Path(name), ids_path(Path(name))):
+            path.unlink(missing_ok=True)
 
 
-def storages(db: Database, dataset: str) -> list[str]:
-    """The storages in which a dataset has an index."""
+def lock(connection: psycopg.Connection[Any], dataset: str) -> None:
+    """Keep others from building or dropping an index of the dataset until the session ends.
+
+    Raises:
+        DatabaseError: another session is at it.
+    """
+    row = connection.execute(psycopg_sql("retrieval", "lock_indexes"), {"dataset": dataset})
+    if row.fetchone() != (True,):
+        raise DatabaseError(
+            f"another session is building or dropping an index of dataset '{dataset}': wait for it"
+        )
+
+
+def listing(db: Database) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of all indexes, each with whether its corpus changed since.
+
+    A dataset whose rows are the versions that an index was built over is the same; of others the
+    vectors' fingerprint is computed.
+    """
+    rows: list[dict[str, Any]] = []
     with db.connect() as connection:
-        rows = connection.execute(query("retrieval", "list_indexes")).all()
-    return [row.storage for row in rows if row.dataset == dataset and row.usable]
+        now = _Now(connection)
+        for row in map(dict, connection.execute(query("retrieval", "list_indexes")).mappings()):
+            tuned = row["query_parameters"] or {}
+            told = row["tuning"] or {}
+            rows.append(
+                {
+                    "name": row["name"],
+                    "dataset": row["dataset"],
+                    "engine": row["engine"],
+                    "kind": row["kind"],
+                    "storage": row["storage"],
+                    "metric": row["metric"],
+                    "parameters": _shown(row["parameters"]),
+                    "vectors": row["vectors"],
+                    "seconds": round(row["seconds"], 1),
+                    "workers": row["workers"],
+                    "bytes": row["bytes"],
+                    "usable": _is_there(row),
+                    "stale": now.differs(row, row["corpus_fingerprint"]),
+                    "searches": _shown(tuned) or None,
+                    "recall": told.get("mean"),
+                    "tuning_stale": now.differs(row, row["tuned_fingerprint"]) if told else None,
+                    "created_at": row["created_at"],
+                }
+            )
+    return list(rows[0]) if rows else list(_EMPTY), rows
+
+
+_EMPTY = ("name", "dataset", "engine", "kind", "storage", "metric", "parameters", "vectors",
+          "seconds", "workers", "bytes", "usable", "stale", "searches", "recall", "tuning_stale",
+          "created_at")  # fmt: skip
+
+
+class _Now:
+    """What datasets are now, computed at most once each."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._marks: dict[str, str] = {}
+        self._fingerprints: dict[str, bytes] = {}
+
+    def differs(self, row: Mapping[str, Any], fingerprint: bytes) -> bool:
+        """Whether the dataset of a row has another fingerprint than this."""
+        dataset = row["dataset"]
+        if row["corpus_mark"] is not None and fingerprint == row["corpus_fingerprint"]:
+            if dataset not in self._marks:
+                self._marks[dataset] = mark(self._connection, dataset)
+            if self._marks[dataset] == row["corpus_mark"]:
+                return False
+        if dataset not in self._fingerprints:
+            found = self._connection.execute(
+                query("retrieval", "corpus_fingerprint"), {"dataset": dataset}
+            ).one()
+            self._fingerprints[dataset] = bytes(found.fingerprint)
+        return self._fingerprints[dataset] != fingerprint
+
+
+def mark(connection: Connection, dataset: str) -> str:
+    """Which versions of rows a dataset has now."""
+    found = connection.execute(query("retrieval", "corpus_mark"), {"dataset": dataset})
+    return str(found.scalar_one())
+
+
+def _is_there(row: Mapping[str, Any]) -> bool:
+    return bool(row["usable"] if row["engine"] == "pgvector" else Path(row["name"]).is_file())
+
+
+def _shown(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in parameters.items())

@@ -1,121 +1,145 @@
-"""Nearest concepts of a vector or of a concept, through an index or exactly."""
+"""Nearest concepts of a text, a vector or a concept: one call each, over a connection of its own.
+
+What searches again and again holds a `Searcher`.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
 
+from lvmdb.corpus import encoders
+from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
+from lvmdb.db.nearest import EVERYTHING, Filter
 from lvmdb.db.queries import query
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError, UnknownNameError, UsageError
-from lvmdb.retrieval.indexes import storages
-
-EF_SEARCH = 100
-"""Candidates that an HNSW search holds at least; never fewer than are asked for."""
-
-MOST = 999
-"""The largest k: pgvector's ef_search ends at 1000, and a concept's own row is one of them."""
+from lvmdb.retrieval import faiss_building
+from lvmdb.retrieval.exact import Neighbours
+from lvmdb.retrieval.found import Found, Hit, check_k
+from lvmdb.retrieval.searcher import Searcher
+from lvmdb.settings import Settings
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A concept that was found; `cosine` is of the full vectors, whatever the index stores."""
+def search(
+    db: Database,
+    dataset: str | None = None,
+    *,
+    vector: NDArray[np.floating[Any]] | Sequence[float] | None = None,
+    text: str | None = None,
+    concept: str | uuid.UUID | None = None,
+    settings: Settings | None = None,
+    k: int = 10,
+    only: Filter = EVERYTHING,
+    exact: bool = False,
+    file: Path | None = None,
+    **index: Any,
+) -> tuple[list[Hit], Found]:
+    """The k nearest concepts of a vector, a text or a concept, and what they were found by.
 
-    cpe_id: uuid.UUID
-    title: str
-    article_id: int
-    seq: int
-    concept_text: str
-    cosine: float
+    Args:
+        db: the database.
+        dataset: where to search; a concept's own by default.
+        vector: `(768,)`, of any length.
+        text: a sentence, which the dataset's encoder turns into a vector.
+        concept: the id of a concept, which is not found itself.
+        settings: where the encoder's weights are; for a text.
+        k: how many.
+        only: which concepts may be found.
+        exact: compare with every vector.
+        file: ask the FAISS index in this file.
+        index: `kind`, `storage`, `metric` and `effort` of the index, as for `Searcher`.
+
+    Raises:
+        InputError: the file is none of an index.
+        UsageError: not one of vector, text and concept; k is not from 1 to 999.
+        CorpusError: the dataset has no index, and an exact search was not asked for; the vector
+            has no direction.
+        UnknownNameError: there is no such concept, or the article is none of the dataset.
+        EncoderError: the dataset's encoder is not there, or not verified.
+    """
+    if sum(each is not None for each in (vector, text, concept)) != 1:
+        raise UsageError("give one of a vector, a text and a concept to search for")
+    if concept is not None:
+        key, home, vector = concept_vector(db, concept)
+        dataset = dataset or home
+        only = replace(only, without=(*only.without, key))
+    if dataset is None:
+        raise UsageError("name the dataset to search in")
+    if only.article_id is not None:
+        _require_article(db, dataset, only.article_id)
+    # Before an encoder is loaded: an index that is not there is no matter of seconds.
+    with Searcher(db, dataset, exact=exact or file is not None, **index) as searcher:
+        check_k(k)
+        if text is not None:
+            if settings is None:
+                raise UsageError("a text needs the settings that say where encoders are")
+            vector = encoders.encode_beside(db, settings, dataset, [text])[0]
+        assert vector is not None
+        if file is None:
+            return searcher.hits(vector, k, only=only)
+        found = faiss_building.search(
+            db, file, dataset, np.asarray(vector, dtype=np.float32), k, only
+        )
+        return searcher.texts(found), found
 
 
-def by_vector(
+def batch_search(
     db: Database,
     dataset: str,
-    vector: NDArray[np.float32] | Sequence[float],
+    vectors: NDArray[np.floating[Any]],
     k: int = 10,
     *,
+    without: Sequence[Sequence[uuid.UUID]] | None = None,
     exact: bool = False,
-) -> list[Hit]:
-    """The k nearest concepts of a vector `(768,)`, best first.
+    **index: Any,
+) -> Neighbours:
+    """The k nearest concepts of each vector `(n, 768)`: `ids, cosines = batch_search(...)`, ids
+    `(n, k, 16)` bytes and cosines `(n, k)`; as `Searcher.batch`."""
+    with Searcher(db, dataset, exact=exact, **index) as searcher:
+        return searcher.batch(vectors, k, without=without)
+
+
+def concept_vector(
+    db: Database, concept: str | uuid.UUID
+) -> tuple[uuid.UUID, str, NDArray[np.float32]]:
+    """A concept's id, its dataset and its vector.
 
     Raises:
-        UsageError: k is not from 1 to 999.
-        CorpusError: the dataset has no index, and an exact search was not asked for.
-    """
-    numbers = np.asarray(vector, dtype=np.float32)
-    norm = float(np.linalg.norm(numbers))
-    if not np.isfinite(norm) or norm == 0:
-        raise CorpusError("the vector to search for has no direction: it is zero or not finite")
-    check(db, dataset, k, exact=exact)
-    unit = numbers / norm
-    return _search(db, dataset, "[" + ",".join(map(str, unit.tolist())) + "]", k, exact)
-
-
-def by_concept(db: Database, cpe_id: str, k: int = 10, *, exact: bool = False) -> list[Hit]:
-    """The k nearest concepts of a concept in its own dataset, itself left out.
-
-    Raises:
+        UsageError: this is no id.
         UnknownNameError: there is no such concept.
-        CorpusError: it has no vector; or as `by_vector`.
+        CorpusError: it has no vector.
     """
     try:
-        key = str(uuid.UUID(cpe_id))
+        key = uuid.UUID(str(concept))
     except ValueError:
-        raise UsageError(f"--cpe-id is a UUID, not '{cpe_id}'") from None
+        raise UsageError(f"--cpe-id is a UUID, not '{concept}'") from None
     with db.connect() as connection:
         row = connection.execute(
-            query("retrieval", "concept_vector"), {"cpe_id": key}
+            query("retrieval", "concept_vector"), {"cpe_id": str(key)}
         ).one_or_none()
     if row is None:
-        raise UnknownNameError("concept", cpe_id)
-    if row.concept_vec is None:
-        raise CorpusError(f"concept {cpe_id} has no vector")
-    check(db, row.dataset_source, k, exact=exact)
-    hits = _search(db, row.dataset_source, row.concept_vec, k + 1, exact)
-    return [hit for hit in hits if str(hit.cpe_id) != key][:k]
+        raise UnknownNameError("concept", concept)
+    if row.sent is None:
+        raise CorpusError(f"concept {concept} has no vector")
+    return key, row.dataset_source, parsed_vectors([row.sent], DIMENSION)[0]
 
 
-def check(db: Database, dataset: str, k: int, *, exact: bool = False) -> None:
-    """Refuse a search that cannot be.
-
-    Raises:
-        UsageError, CorpusError: as `by_vector`.
-    """
-    if not 1 <= k <= MOST:
-        raise UsageError(f"-k is from 1 to {MOST}, not {k}")
-    if not exact and not storages(db, dataset):
-        raise CorpusError(
-            f"dataset '{dataset}' has no vector index: run 'lvmdb index build --dataset "
-            f"{dataset}', or search with --exact"
+def _require_article(db: Database, dataset: str, article_id: int) -> None:
+    with db.connect() as connection:
+        found = connection.execute(
+            query("retrieval", "article_dataset"), {"article_id": article_id}
+        ).scalar_one_or_none()
+    if found is None:
+        raise UnknownNameError("article", article_id)
+    if found != dataset:
+        raise UnknownNameError(
+            "article", article_id, hint=f"dataset '{dataset}' has none of that id, '{found}' has"
         )
-
-
-def _search(db: Database, dataset: str, literal: str, k: int, exact: bool) -> list[Hit]:
-    name = (
-        "nearest_halfvec" if not exact and "halfvec" in storages(db, dataset) else "nearest_vector"
-    )
-    with db.begin() as connection:
-        configure(connection, k, exact=exact)
-        parameters = {"dataset": dataset, "query": literal, "k": k}
-        rows = connection.execute(query("retrieval", name), parameters).mappings()
-        return [Hit(**row) for row in rows]
-
-
-def configure(connection: Connection, k: int, *, exact: bool) -> None:
-    """Settings of one search, for the transaction alone."""
-    if exact:
-        connection.execute(text("SET LOCAL enable_indexscan = off"))
-        return
-    connection.execute(
-        text("SELECT set_config('hnsw.ef_search', :ef, true)"), {"ef": str(max(k, EF_SEARCH))}
-    )
-    # A filter never leaves fewer than k where k exist.
-    connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
-    # The planner may price reading and sorting a small dataset below asking its vector index.
-    connection.execute(text("SET LOCAL enable_sort = off"))

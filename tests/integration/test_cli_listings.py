@@ -32,7 +32,9 @@ LISTINGS = {
     "runs show 1": set(),
     "runs diff 1 2": {"part", "item", "a", "b", "difference", "low", "high", "note"},
     "runs reproduce 1": {"what", "original", "reproduced", "same"},
-    "index list": {"name", "storage", "vectors"},
+    "index list": {"name", "storage", "vectors", "stale", "searches"},
+    "index ranks --run-id 1": {"by", "recall@10", "same_rank", "not_found"},
+    "index tune --queries 9": {"ef_search", "recall", "p5", "chosen"},
     "ingest errors": {"message"},
     "ingest status": {"job", "dataset"},
     "verify": {"dataset_source", "articles", "concepts"},
@@ -51,6 +53,7 @@ LISTINGS = {
     "schedule status": {"week", "architecture", "done", "hours_left", "share", "share_planned"},
     "report predictions --run-id 1": set(),
     "report lineage": {"section", "item", "value"},
+    "report ranks": {"run", "recall_at", "exact", "index", "same_rank", "lost"},
     "report targets": {"run", "target", "wanted", "reached", "verdict"},
     "report tmd_distribution": set(),
 }

@@ -15,11 +15,14 @@ from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database
+from lvmdb.db.indexes import HNSW
 from lvmdb.db.types import DIMENSION
-from lvmdb.errors import SequenceError, UnknownNameError
+from lvmdb.errors import RunError, SequenceError, UnknownNameError
 from lvmdb.evaluation.evaluate import Evaluator
+from lvmdb.evaluation.ranks import rank_run
 from lvmdb.metrics.definitions import METRICS
 from lvmdb.models import registry
+from lvmdb.retrieval import building
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.plan import plan
 from lvmdb.training.train import train
@@ -280,6 +283,38 @@ def test_every_number_again_from_the_rows(
         "WHERE abs(p.mse - (p.predicted_vec <-> t.concept_vec) ^ 2 / 768) > 1e-6 "
         "OR abs(p.cosine - (1 - (p.predicted_vec <=> t.concept_vec))) > 1e-5"
     ) == [(0,)]
+    # The nearest as an index gives them, of as many as there are: the same ranks.
+    for indexed in (False, True):
+        if indexed:
+            building.build(db, "wiki", HNSW(), workers=0)
+        assert sql(
+            "SELECT count(*), count(*) FILTER (WHERE (k.better, k.tied) IS DISTINCT FROM "
+            "(k.found_better, k.found_tied)) FROM experiment_run r "
+            "CROSS JOIN LATERAL prediction_ranks(r.run_id, 'test', 100) k"
+        ) == [(windows * 8, 0)]
+    # Of five: what is nearer than the truth is counted where the truth is found.
+    assert sql(
+        "SELECT count(*) FILTER (WHERE found_better IS NULL AND better + tied < 5), "
+        "count(*) FILTER (WHERE found_better <> better), count(found_better) > 0 "
+        "FROM experiment_run r CROSS JOIN LATERAL prediction_ranks(r.run_id, 'test', 5) k"
+    ) == [(0, 0, True)]
+    for run_id in (model, copied):
+        ranked = rank_run(db, run_id, "test")
+        assert ranked.stored
+        assert ranked.index is not None
+        assert ranked.found is not None
+        assert ranked.found.all()
+        np.testing.assert_array_equal(ranked.index.greater, ranked.exact.greater)
+        np.testing.assert_array_equal(ranked.index.ties, ranked.exact.ties)
+        assert [row["same_rank"] for row in ranked.rows()] == [1, 1]
+    ((nearest, first, ten),) = sql(
+        "SELECT nearest_text, nearest_texts[1], cardinality(nearest_texts) "
+        "FROM prediction_detail WHERE run_id = %s LIMIT 1",
+        [model],
+    )
+    assert (nearest, ten) == (first, 10)
+    with pytest.raises(RunError, match="no predictions of the val split"):
+        rank_run(db, model, "val")
 
 
 def test_evaluating_again_gives_the_same_rows(

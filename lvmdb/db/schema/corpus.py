@@ -207,6 +207,12 @@ cpe_entry = Table(
     CheckConstraint("(domain_code IS NULL) = (tmd_source IS NULL)", name="tmd_has_source"),
     Index(None, "dataset_source"),
     Index(None, "episode_id"),
+    # For searches among concepts of a code; where there are no codes, it is empty.
+    Index(
+        None,
+        *("dataset_source", "domain_code", "task_code", "modifier_code"),
+        postgresql_where=text("domain_code IS NOT NULL"),
+    ),
     comment="The concept: one passage of an article, its place, its vector and its code.",
 )
 
