@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lvmdb.corpus import encoders
+from lvmdb.corpus import encoder_verification, encoders
 from lvmdb.corpus.articles import VectorArticle, Vectors
-from lvmdb.corpus.encoder import PROBE_SENTENCES, SentenceEncoder
+from lvmdb.corpus.encoder import PROBE_SENTENCES, Encoder, EncoderSpec
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database
 from lvmdb.errors import EncoderError, UnknownNameError
@@ -35,6 +35,12 @@ class Stub:
     pooling: str = "mean"
     normalised: bool = True
     max_tokens: int = 64
+    precision: str = "fp32"
+    length: float = 1.0
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return EncoderSpec(self.name, precision=self.precision)
 
     def encode(self, texts: list[str]) -> Vectors:
         rows = []
@@ -46,10 +52,10 @@ class Stub:
         return np.array(rows, dtype=np.float32)
 
     def probe_vectors(self) -> Vectors:
-        return self.encode(list(PROBE_SENTENCES))
+        return self.encode(list(PROBE_SENTENCES)) * np.float32(self.length)
 
 
-def as_encoder(stub: Stub) -> SentenceEncoder:
+def as_encoder(stub: Stub) -> Encoder:
     return stub  # type: ignore[return-value]
 
 
@@ -109,7 +115,7 @@ def test_another_model_of_the_same_name_is_refused(db: Database, counts: Counts)
     with pytest.raises(EncoderError, match="is not the one whose vectors are stored"):
         register(db, Stub(seed=1, revision="r2"))
     with pytest.raises(EncoderError, match="is not the one"):
-        encoders.verify(db, as_encoder(Stub(seed=1)))
+        encoder_verification.verify(db, as_encoder(Stub(seed=1)))
     assert counts(db) == before
 
 
@@ -118,14 +124,14 @@ def test_imported_vectors_are_verified_by_their_own_texts(
 ) -> None:
     with pytest.raises(EncoderError, match="run 'lvmdb encoders verify stub' first"):
         register(db, Stub())
-    found = encoders.verify(db, as_encoder(Stub()))
+    found = encoder_verification.verify(db, as_encoder(Stub()))
     assert (found.against, found.compared) == ("its own concepts", 32)
     assert found.lowest == pytest.approx(1, abs=1e-5)
     assert sql("SELECT name, revision, pooling, max_tokens FROM encoder") == [
         ("stub", "r1", "mean", 64)
     ]
     assert sql("SELECT encoder_verified FROM corpus_health") == [(True,)]
-    again = encoders.verify(db, as_encoder(Stub()))
+    again = encoder_verification.verify(db, as_encoder(Stub()))
     assert (again.against, again.compared) == ("fingerprint", len(PROBE_SENTENCES))
     assert register(db, Stub()) == sql("SELECT encoder_id FROM encoder")[0][0]
 
@@ -135,7 +141,7 @@ def test_a_model_that_does_not_give_its_vectors_is_refused(
 ) -> None:
     before = counts(db)
     with pytest.raises(EncoderError, match=r"lowest cosine -?0\.\d+ of 32.*another one"):
-        encoders.verify(db, as_encoder(Stub(seed=1)))
+        encoder_verification.verify(db, as_encoder(Stub(seed=1)))
     assert counts(db) == before
     assert sql("SELECT revision FROM encoder") == [(None,)]
 
@@ -150,18 +156,18 @@ def test_vectors_swapped_between_two_articles_are_refused(
         "AND (a.ordinal, b.ordinal) IN ((0, 1), (1, 0))"
     )
     with pytest.raises(EncoderError, match="another one"):
-        encoders.verify(db, as_encoder(Stub()))
+        encoder_verification.verify(db, as_encoder(Stub()))
 
 
 def test_there_must_be_something_to_verify(db: Database) -> None:
     with pytest.raises(UnknownNameError, match=r"there is none yet: 'lvmdb encoders add'"):
-        encoders.verify(db, as_encoder(Stub()))
+        encoder_verification.verify(db, as_encoder(Stub()))
     with db.begin() as connection:
         encoders.register_imported(connection, "stub")
     with pytest.raises(UnknownNameError, match="unknown encoder 'stab'; did you mean 'stub'"):
-        encoders.verify(db, as_encoder(Stub(name="stab")))
+        encoder_verification.verify(db, as_encoder(Stub(name="stab")))
     with pytest.raises(EncoderError, match="has no vectors to be held against"):
-        encoders.verify(db, as_encoder(Stub()))
+        encoder_verification.verify(db, as_encoder(Stub()))
 
 
 def test_an_imports_name_never_stands_for_a_known_model(db: Database, sql: Sql) -> None:
@@ -183,7 +189,7 @@ def test_a_query_is_encoded_by_the_datasets_own_model(
     monkeypatch.setattr(encoders, "load", lambda *_, **__: as_encoder(loaded))
     with pytest.raises(EncoderError, match="run 'lvmdb encoders verify stub' first"):
         encoders.encode_beside(db, settings, "wiki", ["some words"])
-    encoders.verify(db, as_encoder(loaded))
+    encoder_verification.verify(db, as_encoder(loaded))
     found = encoders.encode_beside(db, settings, "wiki", ["some words"])
     np.testing.assert_array_equal(found, loaded.encode(["some words"]))
     loaded.seed = 1
