@@ -6,6 +6,7 @@ checked before anything is stored, and each answer has as many vectors as texts 
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,6 +62,8 @@ class EndpointEncoder(BatchedEncoder):
     def __init__(self, spec: EncoderSpec, endpoint: Endpoint, served: Served) -> None:
         super().__init__(spec)
         self._endpoint = endpoint
+        # Encoders are handed about like models, which nobody closes.
+        weakref.finalize(self, endpoint.close)
         self.revision, self.pooling = served.revision, served.pooling
         self.max_tokens, self.precision = served.max_tokens, served.precision
         self.most = min(_MOST_TEXTS, served.most_texts or _MOST_TEXTS)
@@ -100,8 +103,12 @@ class EndpointEncoder(BatchedEncoder):
             patience=patience,
             connections=AT_ONCE,
         )
-        served = _info(spec, endpoint.get("/info")) if spec.kind == "tei" else Served()
-        return cls(spec, endpoint, served)
+        try:
+            served = _info(spec, endpoint.get("/info")) if spec.kind == "tei" else Served()
+            return cls(spec, endpoint, served)
+        except BaseException:
+            endpoint.close()
+            raise
 
     def probe_vectors(self) -> Vectors:
         """The fingerprint, as the endpoint gave it when it was asked first."""
