@@ -71,7 +71,7 @@ def verify(
     if shown:
         show(*listing(app.database, "checks", _SHOWN[shown], {"dataset": dataset}), output_format)
         return
-    checks, looked = _corpus(app, dataset, with_vectors=not forward_signal)
+    checks, looked = corpus_checks(app, dataset, with_vectors=not forward_signal)
     if picture is not None:
         _draw(app, dataset, looked, picture)
     if not forward_signal:
@@ -87,8 +87,8 @@ def verify(
         raise CorpusError("; ".join(wrong))
 
 
-def _corpus(
-    app: App, dataset: str | None, *, with_vectors: bool
+def corpus_checks(
+    app: App, dataset: str | None, *, with_vectors: bool = True
 ) -> tuple[list[Check], list[VectorHealth]]:
     """All checks of one dataset or of all, and what was found among their vectors."""
     from lvmdb.corpus.health import content_checks, order_checks

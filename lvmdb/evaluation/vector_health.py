@@ -16,9 +16,10 @@ from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database, raw
 from lvmdb.db.queries import psycopg_sql
 from lvmdb.db.types import DIMENSION
+from lvmdb.errors import SequenceError
 from lvmdb.metrics.vectors import row_products
 from lvmdb.progress import SILENT, Progress
-from lvmdb.sequences.near_duplicates import COSINE, near_duplicates
+from lvmdb.sequences.near_duplicates import COSINE, NearDuplicates, near_duplicates
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,7 @@ class VectorHealth:
         random: cosine of random pairs.
         equal_vectors: concepts whose vector stands earlier as well, to the bit.
         near_pairs: pairs of different vectors whose cosine is at least .995.
+        too_alike: why those two are None: there are more than can be told apart.
         text_conflicts: concepts whose text stands earlier with another vector.
         echoes: cosine of each probe and its concept.
         ranked: probes that were ranked among the concepts.
@@ -59,8 +61,9 @@ class VectorHealth:
     norms: Floats
     neighbours: Floats
     random: Floats
-    equal_vectors: int
-    near_pairs: int
+    equal_vectors: int | None
+    near_pairs: int | None
+    too_alike: str | None
     text_conflicts: int
     echoes: Floats
     ranked: int
@@ -77,12 +80,14 @@ def look_at(
         dataset: its name.
         concepts: how many it has, by which a large one is sampled.
         progress: told of the search for near-duplicates.
-
-    Raises:
-        SequenceError: the vectors are too alike to be told apart.
     """
     step = -(-concepts // MOST_CONCEPTS) or 1
-    articles, seqs, texts, blocks, probe_rows, probe_blocks = [], [], [], [], [], []
+    articles: list[int] = []
+    seqs: list[int] = []
+    texts: list[int] = []
+    blocks: list[NDArray[np.float32]] = []
+    probe_rows: list[int] = []
+    probe_blocks: list[NDArray[np.float32]] = []
     with db.connect() as connection, raw(connection).cursor("health", binary=True) as cursor:
         cursor.execute(psycopg_sql("checks", "vectors"), {"dataset": dataset, "step": step})
         while rows := cursor.fetchmany(_FETCH_ROWS):
@@ -100,14 +105,17 @@ def look_at(
     blocks.clear()
     norms = np.sqrt(row_products(vectors, vectors))
     vectors /= norms[:, None].astype(np.float32)
-    with progress.task(f"{dataset}: near-duplicates", len(vectors), "concepts") as advance:
-        near = near_duplicates(vectors, advance)
+    near: NearDuplicates | None = None
+    too_alike: str | None = None
+    try:
+        with progress.task(f"{dataset}: near-duplicates", len(vectors), "concepts") as advance:
+            near = near_duplicates(vectors, advance)
+    except SequenceError as error:
+        too_alike = str(error)
     probes = np.concatenate(probe_blocks) if probe_blocks else vectors[:0]
     asked = np.array(probe_rows, dtype=np.int64)
-    ranked = (
-        np.unique(np.linspace(0, len(asked) - 1, MOST_PROBES).astype(int)) if probe_rows else []
-    )
-    ranked = np.array(ranked, dtype=np.int64)
+    places = np.linspace(0, len(asked) - 1, min(MOST_PROBES, len(asked)))
+    ranked = np.unique(places.astype(np.int64))
     article, seq = np.array(articles), np.array(seqs)
     follows = np.flatnonzero((article[1:] == article[:-1]) & (seq[1:] == seq[:-1] + 1))
     generator = np.random.default_rng(0)
@@ -119,8 +127,9 @@ def look_at(
         norms=norms,
         neighbours=_cosines(vectors, follows, vectors, follows + 1),
         random=_cosines(vectors, one[different], vectors, other[different]),
-        equal_vectors=len(vectors) - near.groups,
-        near_pairs=len(near.pairs),
+        equal_vectors=None if near is None else len(vectors) - near.groups,
+        near_pairs=None if near is None else len(near.pairs),
+        too_alike=too_alike,
         text_conflicts=_conflicts(vectors, np.array(texts, dtype=np.int64)),
         echoes=_cosines(probes, np.arange(len(probes)), vectors, asked),
         ranked=len(ranked),
@@ -134,7 +143,12 @@ def vector_checks(found: VectorHealth) -> list[Check]:
     checks = [
         Check(name, "vectors compared", found.looked_at),
         Check(name, "equal vectors", found.equal_vectors),
-        Check(name, f"pairs of cosine {COSINE} or more", found.near_pairs),
+        must(
+            name, f"pairs of cosine {COSINE} or more", found.near_pairs, "",
+            found.too_alike, f"is one of repetitions: {found.too_alike}",
+        )
+        if found.too_alike
+        else Check(name, f"pairs of cosine {COSINE} or more", found.near_pairs),
         must(
             name, "equal texts with other vectors", found.text_conflicts, "0",
             found.text_conflicts,

@@ -27,6 +27,9 @@ _LEFT, _WIDE, _HIGH = (0.075, 0.575), 0.4, 0.325
 _BOTTOM = (0.545, 0.085)
 _CODES = 12
 _NAME = 44
+_HEADROOM = 1.42
+"""Height of the panel of cosines, whose curves end at 1: the key is above them."""
+
 _LONGEST = 0.995
 """Share of the concepts that the panel of lengths shows: the longest would leave it empty."""
 
@@ -62,16 +65,16 @@ def _panel(figure: Any, column: int, row: int, title: str) -> Any:
 
 def _norms(axes: Any, found: VectorHealth) -> None:
     low, high = float(found.norms.min()), float(found.norms.max())
-    room = max(0.05 * (high - low), 1e-6)
-    axes.hist(found.norms, bins=60, range=(low - room, high + room), color=PALETTE[0])
+    shown = (min(low, 0.988), max(high, 1.012))
+    axes.hist(found.norms, bins=97, range=shown, color=PALETTE[0])
     axes.set_yscale("log")
+    axes.set_ylim(bottom=0.7)
     axes.set_ylabel("concepts", fontsize=11)
     for edge in (0.99, 1.01):
-        if low - 2 * room < edge < high + 2 * room:
-            axes.axvline(edge, color=GREY, linestyle=(0, (4, 2)), linewidth=1.3)
-    axes.ticklabel_format(axis="x", useOffset=False)
-    axes.locator_params(axis="x", nbins=5)
-    _note(axes, f"{low:.6f} to {high:.6f}; 0.99 to 1.01 is let in")
+        axes.axvline(edge, color=GREY, linestyle=(0, (4, 2)), linewidth=1.3)
+    axes.minorticks_off()
+    axes.locator_params(axis="x", nbins=6)
+    _note(axes, f"{low:.6f} to {high:.6f}; what is between the lines is let in")
 
 
 def _words(axes: Any, lengths: Rows) -> None:
@@ -125,17 +128,19 @@ def _cosines(axes: Any, found: VectorHealth) -> None:
     drawn = [(name, values, colour) for name, values, colour in drawn if len(values)]
     low = min((float(values.min()) for _, values, _ in drawn), default=0.0)
     for name, values, colour in drawn:
-        axes.hist(
-            values, bins=70, range=(min(low, 0.0), 1.0), density=True, histtype="stepfilled",
-            color=colour, alpha=0.35, edgecolor=colour, linewidth=1.5,
-            label=f"{name}, {values.mean():.2f} on average",
+        heights, edges = np.histogram(values, bins=70, range=(min(low, 0.0), 1.0))
+        # Each to its own height: probes are few and all alike.
+        axes.stairs(
+            heights / heights.max(), edges, fill=True, facecolor=(colour, 0.35), edgecolor=colour,
+            linewidth=1.5, label=f"{name}, {values.mean():.2f} on average",
         )  # fmt: skip
+    axes.set_ylim(0, _HEADROOM)
     if len(found.echoes):
-        axes.axvline(ECHO_WANTED, color=PALETTE[1], linestyle=(0, (4, 2)), linewidth=1.3)
+        line = {"color": PALETTE[1], "linestyle": (0, (4, 2)), "linewidth": 1.3}
+        axes.axvline(ECHO_WANTED, ymax=1 / _HEADROOM, **line)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.margins(y=0.28)
-    axes.legend(loc="upper right", fontsize=10, frameon=False)
+    axes.legend(loc="upper left", fontsize=10, frameon=False, borderaxespad=0)
     pairs = "–" if found.near_pairs is None else f"{found.near_pairs:,}"  # noqa: RUF001
     _note(axes, f"{pairs} pairs of different vectors at .995 or more")
 
