@@ -169,7 +169,8 @@ def test_int8_survives_what_is_a_hundred_times_larger() -> None:
     step = inputs.abs().max() / 127
     one_scale = layer((inputs / step).round() * step)
     cosine = torch.nn.functional.cosine_similarity
-    assert cosine(exact - layer.bias, one_scale - layer.bias).median() < 0.95
+    lost = cosine(exact - layer.bias, one_scale - layer.bias) < 0.9
+    assert lost.float().mean() > 0.3
     cosines = cosine(exact - layer.bias, rough - layer.bias)
     assert cosines.median() > 0.999
     assert cosines.min() > 0.98
