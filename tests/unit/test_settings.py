@@ -28,7 +28,7 @@ def test_every_variable_is_optional() -> None:
     root = Path("/var/lib/lvmdb")
     assert settings.home == root if os.geteuid() == 0 else settings.home.name == "lvmdb"
     assert {f.name for f in fields(Settings) if getattr(settings, f.name) is None} == {
-        "dsn", "models", "llm_url", "llm_model", "llm_key", "token",
+        "dsn", "models", "encoder_key", "llm_url", "llm_model", "llm_key", "token",
     }  # fmt: skip
 
 
