@@ -12,7 +12,7 @@ import platformdirs
 
 from lvmdb.errors import SettingsError
 
-SECRETS = frozenset({"llm_key", "token"})
+SECRETS = frozenset({"encoder_key", "llm_key", "token"})
 """Settings that never appear in output, rows or logs."""
 
 
@@ -24,6 +24,7 @@ class Settings:
         home: `LVMDB_HOME`, folder of the embedded server, caches and pictures.
         dsn: `LVMDB_DSN`, another PostgreSQL server than the embedded one.
         models: `LVMDB_MODELS`, folder of encoder and decoder weights.
+        encoder_key: `LVMDB_ENCODER_KEY`, the key of encoders' endpoints.
         llm_url: `LVMDB_LLM_URL`, an OpenAI-compatible endpoint.
         llm_model: `LVMDB_LLM_MODEL`, the model to ask for there.
         llm_key: `LVMDB_LLM_KEY`, its key.
@@ -33,6 +34,7 @@ class Settings:
     home: Path
     dsn: str | None = None
     models: Path | None = None
+    encoder_key: str | None = None
     llm_url: str | None = None
     llm_model: str | None = None
     llm_key: str | None = None

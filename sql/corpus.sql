@@ -82,11 +82,16 @@ ORDER BY e.error_id DESC;
 
 -- name: list_encoders
 -- Encoders, what is known of them, and who uses them.
-SELECT e.name, e.revision, e.pooling, e.normalised, e.max_tokens,
-       EXISTS (SELECT FROM encoder_probe p WHERE p.encoder_id = e.encoder_id) AS fingerprint,
+SELECT e.name, e.kind, e.model, e.endpoint, e.precision, e.revision, e.pooling, e.normalised,
+       e.max_tokens, p.count > 0 AS fingerprint, p.length,
        (SELECT string_agg(d.dataset_source, ', ' ORDER BY d.dataset_source) FROM dataset d
         WHERE d.encoder_id = e.encoder_id) AS datasets
 FROM encoder e
+CROSS JOIN LATERAL (
+    SELECT count(*),
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY vector_norm(probe_vec)) AS length
+    FROM encoder_probe WHERE encoder_id = e.encoder_id
+) p
 ORDER BY e.name;
 
 -- name: concepts_in_order

@@ -142,7 +142,9 @@ def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
         source="-",
         chunker=get_chunker("sentence"),
         encoder=encoder,
-        load_encoder=lambda: encoders.load(app.settings, encoder, progress=app.progress),
+        load_encoder=lambda: encoders.load(
+            app.database, app.settings, encoder, progress=app.progress
+        ),
         limit=articles,
     )
     stored, failed = ingest(database, plan, progress=app.progress)

@@ -63,7 +63,9 @@ def run(
         source=source,
         chunker=get_chunker(chunker),
         encoder=name,
-        load_encoder=lambda: encoders.load(app.settings, name or "", progress=app.progress),
+        load_encoder=lambda: encoders.load(
+            app.database, app.settings, name or "", progress=app.progress
+        ),
         limit=limit,
     )
     stored, failed = run_ingest(app.database, plan, progress=app.progress)

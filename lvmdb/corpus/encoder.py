@@ -1,26 +1,27 @@
-"""Text into vectors, by a sentence-transformers model; and the fingerprint by which it is known.
+"""Text into vectors: what every encoder is, and the fingerprint by which one is known.
 
 Two models of one name can give unrelated vectors. A name is therefore never enough: the vectors
-of `PROBE_SENTENCES` are stored with an encoder, and `check_fingerprint` compares.
+of `PROBE_SENTENCES` are stored with an encoder, and `check_fingerprint` compares. What gives them
+again is that encoder, however it is loaded; what does not, is another one.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from lvmdb.corpus.articles import Vectors
-from lvmdb.corpus.weights import WEIGHTS, is_complete, sha256
 from lvmdb.db.types import DIMENSION
-from lvmdb.errors import EncoderError, MissingDependencyError
+from lvmdb.errors import EncoderError, UsageError
 
 MATCH_COSINE = 0.999
-"""Two encoders are the same if no probe sentence's vectors have a smaller cosine than this."""
+"""Two encoders are the same if no probe sentence's vectors have a smaller cosine than this.
+
+Above it is what rounds differently (other kernels, another machine, bf16: .9999); below it what
+computes something else (int8: .99, another pooling, another model)."""
 
 PROBE_SENTENCES: tuple[str, ...] = (
     "The cat slept on the windowsill all afternoon.",
@@ -39,127 +40,128 @@ PROBE_SENTENCES: tuple[str, ...] = (
 )
 """Fixed for ever: stored fingerprints are vectors of these, in this order."""
 
-_BATCH_CPU = 8  # measured: larger batches leave the caches, and a third of the speed is lost
-_BATCH_GPU = 64
+LOCAL_KINDS = ("sentence-transformers", "vec2text")
+ENDPOINT_KINDS = ("openai", "tei")
+KINDS = (*LOCAL_KINDS, *ENDPOINT_KINDS)
+PRECISIONS = ("fp32", "bf16", "int8")
+
+VEC2TEXT = "vec2text/"
+"""What the names of encoders begin with whose vectors are as vec2text's correctors read them."""
+
+_SENTENCE_TRANSFORMERS = "sentence-transformers/"
 
 
-class SentenceEncoder:
-    """A loaded sentence encoder; use `SentenceEncoder.load`.
+@dataclass(frozen=True)
+class EncoderSpec:
+    """How an encoder is loaded.
 
     Attributes:
-        name: the name that it was asked for by.
-        revision: SHA-256 of its `model.safetensors`; else the hub's commit; else SHA-256 of its
-            older kind of weights.
-        pooling: how token vectors become one, e.g. `"mean"`.
-        normalised: whether the model itself ends by normalising. (`encode` gives unit norm
-            either way.)
-        dimension: always 768.
-        max_tokens: what lies behind this many tokens of a text does not count.
-        device: where it runs, e.g. `"cpu"`.
+        name: what it is called.
+        kind: one of `KINDS`.
+        model: name or folder of its model, or what an endpoint calls it; None: as the encoder.
+        endpoint: the address, for kinds of endpoints.
+        precision: what it computes in, one of `PRECISIONS`; None for endpoints, which decide.
+
+    Raises:
+        UsageError: these do not go together.
     """
 
-    dimension = DIMENSION
+    name: str
+    kind: str = "sentence-transformers"
+    model: str | None = None
+    endpoint: str | None = None
+    precision: str | None = "fp32"
 
-    def __init__(self, model: Any, name: str, revision: str) -> None:
-        self._model = model
-        self.name = name
-        self.revision = revision
-        pooling = [m for m in model if type(m).__name__ == "Pooling"]
-        self.pooling = str(getattr(pooling[0], "pooling_mode", "mean")) if pooling else "none"
-        self.normalised = any(type(m).__name__ == "Normalize" for m in model)
-        self.max_tokens = int(model.max_seq_length or 0)
-        self.device = str(model.device)
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"--kind is one of {', '.join(KINDS)}, not '{self.kind}'")
+        remote = self.kind in ENDPOINT_KINDS
+        if remote != (self.endpoint is not None):
+            raise UsageError("--endpoint goes with --kind openai or tei, and they with it")
+        if remote != (self.precision is None):
+            raise UsageError(
+                "an endpoint decides its precision by itself: leave out --precision"
+                if remote
+                else f"--precision is one of {', '.join(PRECISIONS)}"
+            )
+        if not remote and self.precision not in PRECISIONS:
+            raise UsageError(
+                f"--precision is one of {', '.join(PRECISIONS)}, not '{self.precision}'"
+            )
+        # Both spaces come from one folder: a name that says which must not stand for the other.
+        says = {VEC2TEXT: "vec2text", _SENTENCE_TRANSFORMERS: "sentence-transformers"}
+        for prefix, kind in says.items():
+            if self.name.startswith(prefix) and not remote and self.kind != kind:
+                raise UsageError(
+                    f"the name '{self.name}' says --kind {kind}: give vectors of kind "
+                    f"{self.kind} another name"
+                )
 
     @classmethod
-    def load(cls, folder: Path, name: str, device: str = "cpu") -> SentenceEncoder:
-        """Loads the model in `folder`, without touching the network, in float32.
+    def of_name(cls, name: str) -> EncoderSpec:
+        """What a name alone says: sentence-transformers, or vec2text for `vec2text/...`."""
+        if name.startswith(VEC2TEXT):
+            return cls(name, "vec2text")
+        return cls(name)
 
-        Args:
-            folder: as `find_weights` gives it.
-            name: the encoder's name.
-            device: a torch device.
+    @property
+    def weights(self) -> str:
+        """Name or folder of what a local kind loads: both spaces of a T5 are in one folder."""
+        if self.model is None and self.name.startswith(VEC2TEXT):
+            return _SENTENCE_TRANSFORMERS + self.name.removeprefix(VEC2TEXT)
+        return self.model or self.name
 
-        Raises:
-            EncoderError: the folder does not hold a model that loads, or its vectors do not have
-                768 numbers.
-            MissingDependencyError: sentence-transformers is not installed.
-        """
-        try:
-            with _quiet():
-                from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise MissingDependencyError(
-                "sentence-transformers", "encoders", "encoding text"
-            ) from None
-        import torch
 
-        if not is_complete(folder):
-            raise EncoderError(
-                f"{folder} does not hold a sentence-transformers model: modules.json or"
-                f" {WEIGHTS} is missing"
-            )
-        try:
-            with _quiet():
-                model = SentenceTransformer(
-                    str(folder),
-                    device=device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": torch.float32},
-                )
-        except Exception as error:  # a broken file fails in the library that reads it
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EncoderError(f"{folder} does not load as encoder '{name}': {reason}") from error
-        dimension = model.get_embedding_dimension()
-        if dimension != DIMENSION:
-            raise EncoderError(
-                f"encoder '{name}' makes vectors of {dimension} numbers, and lvmdb keeps"
-                f" {DIMENSION}: choose another, such as sentence-transformers/gtr-t5-base"
-            )
-        model.eval()
-        return cls(model, name, _revision(folder))
+class Encoder(Protocol):
+    """What turns texts into vectors, wherever it runs."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """How it was loaded."""
+
+    @property
+    def revision(self) -> str | None:
+        """SHA-256 of its weights, or what their source calls this state of them; None: unknown."""
+
+    @property
+    def pooling(self) -> str | None:
+        """How token vectors become one, e.g. `"mean"`; None: unknown."""
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the model itself ends by normalising. (`encode` gives unit norm either way.)"""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What lies behind so many tokens of a text does not count; None: unknown."""
+
+    @property
+    def precision(self) -> str | None:
+        """What it computes in, e.g. `"fp32"`; None: unknown."""
 
     def encode(
-        self,
-        texts: Sequence[str],
-        progress: Callable[[int], object] | None = None,
-        *,
-        batch_size: int | None = None,
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> Vectors:
         """The vectors of `texts`: `(len(texts), 768)` float32 of unit norm, in their order.
-
-        Batches are of texts of similar length, which saves padding; a text's vector does not
-        depend, beyond rounding, on what else is in its batch.
 
         Args:
             texts: what to encode.
             progress: called after each batch with the number of texts in it.
-            batch_size: texts at a time; by default what suits the device.
 
         Raises:
             EncoderError: a text's vector has NaN or infinite numbers, or zero norm.
+            EndpointError: the endpoint refuses, or is not there.
         """
-        vectors = np.empty((len(texts), DIMENSION), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        size = batch_size or (_BATCH_CPU if self.device == "cpu" else _BATCH_GPU)
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            with _quiet():
-                vectors[batch] = self._model.encode(
-                    [texts[i] for i in batch],
-                    batch_size=len(batch),
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-            if progress is not None:
-                progress(len(batch))
-        return _normalised(vectors, texts, self.name)
 
     def probe_vectors(self) -> Vectors:
-        """The fingerprint: `(len(PROBE_SENTENCES), 768)`."""
-        return self.encode(PROBE_SENTENCES)
+        """The fingerprint, `(len(PROBE_SENTENCES), 768)`, of the length that the model gives."""
 
 
-def check_fingerprint(stored: np.ndarray, encoder: SentenceEncoder) -> float:
+def check_fingerprint(stored: np.ndarray, encoder: Encoder) -> float:
     """Compares an encoder with the fingerprint that was stored for its name.
 
     Args:
@@ -184,62 +186,67 @@ def check_fingerprint(stored: np.ndarray, encoder: SentenceEncoder) -> float:
         cosines = np.nan_to_num((old * probes).sum(axis=1) / scale, nan=-1.0)
     worst = int(cosines.argmin())
     if cosines[worst] < MATCH_COSINE:
+        revision = f" (revision {encoder.revision[:12]})" if encoder.revision else ""
         raise EncoderError(
-            f"the model loaded as '{encoder.name}' (revision {encoder.revision[:12]}) is not the"
+            f"the model loaded as '{encoder.name}'{revision} is not the"
             f" one whose vectors are stored: for probe sentence {worst + 1} the cosine is"
             f" {cosines[worst]:.4f}, and at least {MATCH_COSINE} is needed; use the weights that"
             " the vectors were made with, or encode into a dataset with an encoder of another name"
+            f"{other_space(encoder.spec)}"
         )
     return float(cosines[worst])
 
 
-def _normalised(vectors: Vectors, texts: Sequence[str], name: str) -> Vectors:
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    bad = ~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0))
+def other_space(spec: EncoderSpec) -> str:
+    """What to say of a mismatch where a model has two spaces in common use; else nothing."""
+    if "gtr-t5" not in spec.weights or spec.kind not in LOCAL_KINDS:
+        return ""
+    other = LOCAL_KINDS[1 - LOCAL_KINDS.index(spec.kind)]
+    return f" (GTR-T5 has two spaces: these may be vectors of --kind {other})"
+
+
+def typical_length(stored: np.ndarray) -> float:
+    """The median length of an encoder's vectors before they were normalised, by its fingerprint.
+
+    What was trained on such vectors as they are, vec2text's correctors say, is given a unit vector
+    times this.
+
+    Args:
+        stored: `(n, 768)`, the fingerprint.
+    """
+    return float(np.median(np.linalg.norm(stored.astype(np.float64), axis=1)))
+
+
+def check_usable(vectors: Vectors, texts: Sequence[str], name: str) -> None:
+    """Refuse vectors `(n, 768)` that have no direction.
+
+    Raises:
+        EncoderError: one has NaN or infinite numbers, or zero norm; the message names its text.
+    """
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = ~(np.isfinite(norms) & (norms > 0))
     if bad.any():
         index = int(bad.argmax())
         raise EncoderError(
-            f"encoder '{name}' gave no usable vector (norm {norms[index, 0]}) for text"
+            f"encoder '{name}' gave no usable vector (norm {norms[index]}) for text"
             f" {index + 1}, {texts[index][:80]!r}: shorten or remove the text"
         )
-    return np.asarray(vectors / norms, dtype=np.float32)
 
 
-def _revision(folder: Path) -> str:
-    if (folder / WEIGHTS).is_file():
-        return sha256(folder / WEIGHTS)
-    if folder.parent.name == "snapshots":  # the Hugging Face cache names a folder by its commit
-        return folder.name
-    return sha256(folder / "pytorch_model.bin")
+def unit(vectors: Vectors) -> Vectors:
+    """Each row divided by its length, `(n, 768)` float32."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(vectors / lengths, dtype=np.float32)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the progress bars and notes of the libraries below; their errors still come."""
-    names = ("sentence_transformers", "transformers", "huggingface_hub")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    bars = _switch_bars(False)
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            _switch_bars(True)
+def check_dimension(dimension: int | None, name: str) -> None:
+    """Refuse an encoder whose vectors do not fit the database.
 
-
-def _switch_bars(on: bool) -> bool:
-    """Switches the bars of transformers, and says whether they were on."""
-    try:
-        from transformers.utils import logging as chatter
-    except ImportError:
-        return False
-    was_on = bool(chatter.is_progress_bar_enabled())
-    if on:
-        chatter.enable_progress_bar()
-    else:
-        chatter.disable_progress_bar()
-    return was_on
+    Raises:
+        EncoderError: they do not have 768 numbers.
+    """
+    if dimension != DIMENSION:
+        raise EncoderError(
+            f"encoder '{name}' makes vectors of {dimension} numbers, and lvmdb keeps"
+            f" {DIMENSION}: choose another, such as sentence-transformers/gtr-t5-base"
+        )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, literal, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from lvmdb.corpus.encoder import (
-    MATCH_COSINE,
+    ENDPOINT_KINDS,
     PROBE_SENTENCES,
-    SentenceEncoder,
+    Encoder,
+    EncoderSpec,
     check_fingerprint,
 )
+from lvmdb.corpus.endpoint_encoder import EndpointEncoder
+from lvmdb.corpus.sentence_encoder import SentenceEncoder
+from lvmdb.corpus.t5_encoder import T5Encoder
 from lvmdb.corpus.weights import find_weights
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
@@ -26,46 +28,54 @@ from lvmdb.settings import Settings
 
 DEFAULT_ENCODER = "sentence-transformers/gtr-t5-base"
 
-SAMPLE = 32
-"""Concepts that `verify` encodes again where an encoder has no fingerprint yet."""
 
+def load(db: Database, settings: Settings, name: str, *, progress: Progress = SILENT) -> Encoder:
+    """The encoder `name`, as its row says; of one that has no row, as the name says.
 
-@dataclass(frozen=True)
-class Verification:
-    """How near a loaded model comes to what the database has of it.
-
-    Attributes:
-        against: `fingerprint`, or `its own concepts` where there was none.
-        compared: number of texts.
-        lowest: the smallest cosine among them.
-    """
-
-    against: str
-    compared: int
-    lowest: float
-
-
-def load(
-    settings: Settings, name: str, *, model: str | None = None, progress: Progress = SILENT
-) -> SentenceEncoder:
-    """The encoder `name`, from a local folder, a cache or the hub.
+    Nothing is held against its fingerprint yet: `register` does that.
 
     Args:
-        settings: where folders of models are.
+        db: where its row is.
+        settings: where folders of models are, and the key of endpoints.
         name: of the encoder.
-        model: name or folder of its model, where that is not its own name.
         progress: told of downloads.
 
     Raises:
         EncoderError: it is nowhere, or not what its name says.
+        EndpointError: its endpoint is not there, or refuses.
     """
+    with db.connect() as connection:
+        spec = spec_of(connection, name)
+    return load_as(settings, spec or EncoderSpec.of_name(name), progress=progress)
+
+
+def load_as(settings: Settings, spec: EncoderSpec, *, progress: Progress = SILENT) -> Encoder:
+    """An encoder by its specification: from a local folder, a cache, the hub or an endpoint.
+
+    Raises:
+        EncoderError: it is nowhere, or not what its name says.
+        EndpointError: its endpoint is not there, or refuses.
+    """
+    if spec.kind in ENDPOINT_KINDS:
+        return EndpointEncoder.connect(spec, settings.encoder_key)
     folder = find_weights(
-        model or name,
+        spec.weights,
         models_folder=settings.models,
         cache_folder=settings.home / "models",
         progress=lambda line, done, total: progress.say(f"{line} ({done}/{total})"),
     )
-    return SentenceEncoder.load(folder, name)
+    if spec.kind == "vec2text":
+        return T5Encoder.load(folder, spec)
+    return SentenceEncoder.load(folder, spec)
+
+
+def spec_of(connection: Connection, name: str) -> EncoderSpec | None:
+    """How an encoder is loaded, as its row says; None if it has none, or is known by name alone."""
+    row = connection.execute(select(encoder).where(encoder.c.name == name)).one_or_none()
+    if row is None or row.kind is None:
+        return None
+    precision = None if row.kind in ENDPOINT_KINDS else row.precision
+    return EncoderSpec(name, row.kind, row.model, row.endpoint, precision)
 
 
 def encode_beside(
@@ -74,23 +84,36 @@ def encode_beside(
     """Vectors `(len(texts), 768)` of texts, by the encoder of a dataset.
 
     Raises:
-        EncoderError: the model is not the one that made the dataset's vectors, or nobody has
-            held one against them yet.
+        EncoderError: as `load_beside`.
+    """
+    return load_beside(db, settings, dataset_source).encode(texts)
+
+
+def load_beside(
+    db: Database, settings: Settings, dataset_source: str, *, progress: Progress = SILENT
+) -> Encoder:
+    """The encoder of a dataset, loaded, and found to be the one that made its vectors.
+
+    Raises:
+        EncoderError: the dataset has no vectors, the model is not the one that made them, or
+            nobody has held one against them yet.
     """
     with db.connect() as connection:
         name = of_dataset(connection, dataset_source)
         if name is None:
-            raise EncoderError(f"dataset '{dataset_source}' has no vectors to search among")
+            raise EncoderError(
+                f"dataset '{dataset_source}' has no vectors: ingest it with an encoder"
+            )
         require_verified(connection, dataset_source)
         sentences, stored = probes(connection, encoder_id_of(connection, name))
     if not sentences:
         raise _unverified(name)
-    loaded = load(settings, name)
+    loaded = load(db, settings, name, progress=progress)
     check_fingerprint(stored, loaded)
-    return loaded.encode(texts)
+    return loaded
 
 
-def register(connection: Connection, loaded: SentenceEncoder) -> int:
+def register(connection: Connection, loaded: Encoder) -> int:
     """The id of a loaded encoder, registered on first sight.
 
     Raises:
@@ -100,22 +123,29 @@ def register(connection: Connection, loaded: SentenceEncoder) -> int:
     if found is None:
         encoder_id: int = connection.execute(
             insert(encoder)
-            .values(
-                name=loaded.name,
-                revision=loaded.revision,
-                pooling=loaded.pooling,
-                normalised=loaded.normalised,
-                max_tokens=loaded.max_tokens,
-            )
+            .values(name=loaded.name, **_described(loaded))
             .returning(encoder.c.encoder_id)
         ).scalar_one()
-        _write_probes(connection, encoder_id, loaded)
+        write_probes(connection, encoder_id, loaded)
         return encoder_id
     sentences, stored = probes(connection, found)
     if not sentences:
         raise _unverified(loaded.name)
     check_fingerprint(stored, loaded)
     return found
+
+
+def add(db: Database, loaded: Encoder) -> None:
+    """Register a loaded encoder; one that is there is loaded as this one was from now on.
+
+    The fingerprint stays that of the first: nothing can drift away from it step by step.
+
+    Raises:
+        EncoderError: an encoder of this name gives other vectors, or has no fingerprint yet.
+    """
+    with db.begin() as connection:
+        found = register(connection, loaded)
+        describe(connection, found, loaded)
 
 
 def register_imported(connection: Connection, name: str) -> int:
@@ -126,54 +156,6 @@ def register_imported(connection: Connection, name: str) -> int:
     statement = insert(encoder).values(name=name).returning(encoder.c.encoder_id)
     encoder_id: int = connection.execute(statement).scalar_one()
     return encoder_id
-
-
-def verify(db: Database, loaded: SentenceEncoder) -> Verification:
-    """Hold a loaded model against its fingerprint, and against concepts that were imported.
-
-    A match gives the encoder a fingerprint if it had none, and makes those datasets verified.
-
-    Raises:
-        UnknownNameError: no encoder has this name.
-        EncoderError: it does not match, or there is nothing to hold it against.
-    """
-    with db.begin() as connection:
-        found = encoder_id_of(connection, loaded.name)
-        sentences, stored = probes(connection, found)
-        lowest = [check_fingerprint(stored, loaded)] if sentences else []
-        compared = len(sentences)
-        imported = connection.execute(
-            select(dataset.c.dataset_source)
-            .where(dataset.c.encoder_id == found, or_(dataset.c.unverified, literal(not sentences)))
-            .order_by(dataset.c.dataset_source)
-        ).scalars()
-        for name in imported.all():
-            rows = connection.execute(
-                query("corpus", "sample_concepts"), {"dataset": name, "how_many": SAMPLE}
-            ).all()
-            if not rows:
-                continue
-            lowest.append(_lowest_cosine(loaded, name, rows))
-            compared += len(rows)
-            connection.execute(
-                update(dataset).where(dataset.c.dataset_source == name).values(unverified=False)
-            )
-        if not lowest:
-            raise EncoderError(f"encoder '{loaded.name}' has no vectors to be held against")
-        if not sentences:
-            connection.execute(
-                update(encoder)
-                .where(encoder.c.encoder_id == found)
-                .values(
-                    revision=loaded.revision,
-                    pooling=loaded.pooling,
-                    normalised=loaded.normalised,
-                    max_tokens=loaded.max_tokens,
-                )
-            )
-            _write_probes(connection, found, loaded)
-    against = "fingerprint" if compared == len(sentences) else "its own concepts"
-    return Verification(against, compared, min(lowest))
 
 
 def mark_unverified(connection: Connection, dataset_source: str) -> None:
@@ -196,18 +178,25 @@ def require_verified(connection: Connection, dataset_source: str) -> None:
         raise _unverified(of_dataset(connection, dataset_source) or "")
 
 
-def _lowest_cosine(loaded: SentenceEncoder, name: str, rows: Sequence[Any]) -> float:
-    again = loaded.encode([row.concept_text for row in rows])
-    stored = _stacked([row.concept_vec for row in rows])
-    cosines = np.einsum("ij,ij->i", again, stored) / np.linalg.norm(stored, axis=1)
-    lowest = float(cosines.min())
-    if lowest < MATCH_COSINE:
-        raise EncoderError(
-            f"encoder '{loaded.name}' does not give the vectors of dataset '{name}' again "
-            f"(lowest cosine {lowest:.4f} of {len(rows)}): the loaded model is another one, "
-            "or its pooling or normalisation differs"
-        )
-    return lowest
+def _described(loaded: Encoder) -> dict[str, object]:
+    """What a row says of a loaded encoder, but for its name."""
+    return {
+        "kind": loaded.spec.kind,
+        "model": loaded.spec.model,
+        "endpoint": loaded.spec.endpoint,
+        "precision": loaded.precision,
+        "revision": loaded.revision,
+        "pooling": loaded.pooling,
+        "normalised": loaded.normalised,
+        "max_tokens": loaded.max_tokens,
+    }
+
+
+def describe(connection: Connection, encoder_id: int, loaded: Encoder) -> None:
+    """Write into an encoder's row what it is and how it was loaded."""
+    connection.execute(
+        update(encoder).where(encoder.c.encoder_id == encoder_id).values(**_described(loaded))
+    )
 
 
 def encoder_id_of(connection: Connection, name: str) -> int:
@@ -238,7 +227,7 @@ def probes(connection: Connection, encoder_id: int) -> tuple[list[str], NDArray[
     rows = connection.execute(query("corpus", "probes"), {"encoder_id": encoder_id}).all()
     if not rows:
         return [], np.empty((0, 0), dtype=np.float32)
-    return [row.sentence for row in rows], _stacked([row.probe_vec for row in rows])
+    return [row.sentence for row in rows], stacked([row.probe_vec for row in rows])
 
 
 def _unverified(name: str) -> EncoderError:
@@ -256,7 +245,8 @@ def _find(connection: Connection, name: str) -> int | None:
     return found
 
 
-def _write_probes(connection: Connection, encoder_id: int, loaded: SentenceEncoder) -> None:
+def write_probes(connection: Connection, encoder_id: int, loaded: Encoder) -> None:
+    """Store an encoder's fingerprint."""
     connection.execute(
         insert(encoder_probe),
         [
@@ -268,6 +258,6 @@ def _write_probes(connection: Connection, encoder_id: int, loaded: SentenceEncod
     )
 
 
-def _stacked(values: Sequence[str]) -> NDArray[np.float32]:
+def stacked(values: Sequence[str]) -> NDArray[np.float32]:
     """Vectors as `(n, 768)` from pgvector's text form, in which a plain query returns them."""
     return np.array([value[1:-1].split(",") for value in values], dtype=np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import ChunkedArticle, RawArticle
 from lvmdb.corpus.chunker import Chunker
-from lvmdb.corpus.encoder import SentenceEncoder
+from lvmdb.corpus.encoder import Encoder
 from lvmdb.corpus.jobs import Job, job
 from lvmdb.corpus.readers.base import Reader
 from lvmdb.corpus.store import (
@@ -50,7 +50,7 @@ class IngestPlan:
     source: str
     chunker: Chunker
     encoder: str | None
-    load_encoder: Callable[[], SentenceEncoder]
+    load_encoder: Callable[[], Encoder]
     limit: int | None = None
 
     def hash_of(self, article: RawArticle) -> bytes:
@@ -114,7 +114,7 @@ def _todo(
 class _Worker:
     def __init__(self, db: Database, plan: IngestPlan) -> None:
         self._db, self._plan = db, plan
-        self._loaded: SentenceEncoder | None = None
+        self._loaded: Encoder | None = None
         self._encoder_id: int | None = None
         self.loading = 0.0
 
@@ -185,7 +185,7 @@ class _Worker:
             yield replace(article, vectors=vectors[start:end])
             start = end
 
-    def _encoder(self) -> SentenceEncoder:
+    def _encoder(self) -> Encoder:
         if self._loaded is None:
             began = time.perf_counter()
             loaded = self._plan.load_encoder()

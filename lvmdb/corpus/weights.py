@@ -112,6 +112,18 @@ def is_complete(folder: Path) -> bool:
     )
 
 
+def revision(folder: Path) -> str:
+    """What tells the weights in a folder from others.
+
+    SHA-256 of `model.safetensors`; else the hub's commit; else SHA-256 of the older kind.
+    """
+    if (folder / WEIGHTS).is_file():
+        return sha256(folder / WEIGHTS)
+    if folder.parent.name == "snapshots":  # the Hugging Face cache names a folder by its commit
+        return folder.name
+    return sha256(folder / _OLD_WEIGHTS)
+
+
 def sha256(file: Path) -> str:
     """SHA-256 of a file, read in pieces; remembered while its size and time do not change."""
     stat = file.stat()

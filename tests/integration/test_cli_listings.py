@@ -24,7 +24,7 @@ Run = Callable[..., str]
 
 LISTINGS = {
     "db status": {"item", "value"},
-    "encoders list": {"name"},
+    "encoders list": {"name", "kind", "endpoint", "precision", "fingerprint", "length"},
     "sequences list": {"name", "dataset", "context", "train_windows", "fingerprint"},
     "sequences show two": {"name", "dataset", "context"},
     "runs list": {"run", "architecture", "status"},
@@ -37,7 +37,10 @@ LISTINGS = {
     "index tune --queries 9": {"ef_search", "recall", "p5", "chosen"},
     "ingest errors": {"message"},
     "ingest status": {"job", "dataset"},
-    "verify": {"dataset_source", "articles", "concepts"},
+    "verify": {"dataset", "check", "value", "wanted", "result"},
+    "verify --show lengths": {"words_from", "concepts", "mean_characters"},
+    "verify --show sample": {"title", "concept_text", "tmd_code"},
+    "verify --show tmd": {"tmd_code", "domain", "concepts", "share"},
     "architectures": {"name", "kind", "parameters"},
     "architectures mamba2": {"option", "default", "of"},
     "evaluate --run-id 1": {"run", "metric", "value", "chance"},

@@ -14,9 +14,10 @@ import pytest
 
 from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.chunker import get_chunker
-from lvmdb.corpus.encoder import SentenceEncoder
+from lvmdb.corpus.encoder import EncoderSpec
 from lvmdb.corpus.ingest import GROUP, IngestPlan, ingest
 from lvmdb.corpus.readers.registry import get_reader
+from lvmdb.corpus.sentence_encoder import SentenceEncoder
 from lvmdb.corpus.store import Stored
 from lvmdb.db import bulk
 from lvmdb.db.engine import Database
@@ -63,7 +64,7 @@ def _tiny(folder: Path, seed: int) -> SentenceEncoder:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return SentenceEncoder.load(module.build(folder, seed), NAME)
+    return SentenceEncoder.load(module.build(folder, seed), EncoderSpec(NAME))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_every_variable_is_optional() -> None:
     root = Path("/var/lib/lvmdb")
     assert settings.home == root if os.geteuid() == 0 else settings.home.name == "lvmdb"
     assert {f.name for f in fields(Settings) if getattr(settings, f.name) is None} == {
-        "dsn", "models", "llm_url", "llm_model", "llm_key", "token",
+        "dsn", "models", "encoder_key", "llm_url", "llm_model", "llm_key", "token",
     }  # fmt: skip
 
 
@@ -88,12 +88,13 @@ def test_settings_do_not_change() -> None:
 def test_secrets_are_shown_as_set() -> None:
     settings = Settings.from_environment(
         {"LVMDB_TOKEN": "geheim", "LVMDB_LLM_KEY": "geheim", "LVMDB_DSN": "password=geheim host=x",
+         "LVMDB_ENCODER_KEY": "geheim",
          "LVMDB_LLM_URL": "http://ann:geheim@models/v1"}
     )  # fmt: skip
     shown = settings.shown()
     assert set(shown) == {f"LVMDB_{f.name.upper()}" for f in fields(Settings)}
     assert "geheim" not in str(shown)
-    assert [shown[f"LVMDB_{name.upper()}"] for name in sorted(SECRETS)] == ["(set)", "(set)"]
+    assert [shown[f"LVMDB_{name.upper()}"] for name in sorted(SECRETS)] == ["(set)"] * 3
     assert shown["LVMDB_DSN"] == "password=*** host=x"
     assert shown["LVMDB_MODELS"] is None
 

@@ -33,6 +33,10 @@ encoder = Table(
     metadata,
     identity("encoder_id"),
     Column("name", Text, nullable=False),
+    Column("kind", Text, comment="what runs it; NULL while it is known by name alone"),
+    Column("model", Text, comment="name or folder of its model; NULL: as its own name says"),
+    Column("endpoint", Text, comment="its address, of kinds behind HTTP; never holds a key"),
+    Column("precision", Text, comment="what it computes in; NULL if not known"),
     Column("revision", Text, comment="SHA-256 of the weights, or the revision at their source"),
     Column("pooling", Text, comment="how token states become one vector; NULL if not known"),
     Column("normalised", Boolean, comment="whether the model itself ends in a normalisation"),
@@ -41,6 +45,11 @@ encoder = Table(
     created_at(),
     UniqueConstraint("name"),
     CheckConstraint(f"dimension = {DIMENSION}", name="dimension"),
+    one_of("kind", ("sentence-transformers", "vec2text", "openai", "tei")),
+    one_of("precision", ("fp32", "bf16", "fp16", "int8")),
+    CheckConstraint(
+        "(endpoint IS NOT NULL) = (kind IS NOT NULL AND kind IN ('openai', 'tei'))", name="endpoint"
+    ),
     comment="A model that turns text into vectors. Without rows in encoder_probe it is known by "
     "name alone, and nothing may be encoded beside its vectors.",
 )
@@ -51,7 +60,12 @@ encoder_probe = Table(
     Column("encoder_id", BigInteger, ForeignKey("encoder.encoder_id", ondelete="CASCADE")),
     Column("ordinal", Integer),
     Column("sentence", Text, nullable=False),
-    Column("probe_vec", VECTOR(DIMENSION), nullable=False),
+    Column(
+        "probe_vec",
+        VECTOR(DIMENSION),
+        nullable=False,
+        comment="as the model gives it: its length, which concepts do not keep, is for decoding",
+    ),
     primary_key("encoder_id", "ordinal"),
     comment="An encoder's fingerprint: its vectors of fixed sentences. A loaded model must give "
     "these again before it may encode.",
