@@ -6,6 +6,7 @@ and hard ones (plainly wrong).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,26 @@ nearly but not quite an answer, and {count} hard negatives, each one sentence th
 the question at all."""
 
 
+_EXAMPLE: tuple[str, dict[str, Any]] = (
+    "Title: Tides\n\nPassage: The Moon pulls more strongly at the side of the Earth that faces it, "
+    "so the water there rises, and it rises on the far side as well, where the pull is weakest.",
+    {
+        "probe_question": "Why does the Moon raise the sea on both sides of the Earth?",
+        "expected_answer": "Its pull is strongest on the near side and weakest on the far side.",
+        "soft_negatives": [
+            "The Sun raises tides as well, but lower ones.",
+            "Spring tides come when Sun and Moon are in line.",
+            "The tides slow the rotation of the Earth.",
+        ],
+        "hard_negatives": [
+            "Salt makes sea water denser than fresh water.",
+            "The first lighthouse was built at Alexandria.",
+            "Most herring are caught in autumn.",
+        ],
+    },
+)
+
+
 @dataclass(frozen=True)
 class Written:
     """What was written about one concept; negatives are None where none were asked for."""
@@ -44,12 +65,14 @@ def question_about(title: str, text: str, *, negatives: bool) -> Question:
     properties: dict[str, Mapping[str, Any]] = {"probe_question": texts, "expected_answer": texts}
     if negatives:
         properties |= {"soft_negatives": several, "hard_negatives": several}
+    shown = {name: _EXAMPLE[1][name] for name in properties}
     more = _NEGATIVES.format(count=NEGATIVES) if negatives else ""
     return Question(
         system=_SYSTEM.format(negatives=more, keys=", ".join(properties)),
         user=f"Title: {title}\n\nPassage: {text}",
         schema=object_schema(**properties),
         most_tokens=_MOST_TOKENS,
+        examples=((_EXAMPLE[0], json.dumps(shown)),),
     )
 
 

@@ -22,14 +22,20 @@ _MOST_TOKENS = 96
 
 _SYSTEM = """You classify a passage of text by three lists of labels: its domain, the task that \
 it serves as an example of, and the modifier that describes it best. Answer with one JSON object \
-and nothing else, such as {{"domain": "History", "task": "Fact Retrieval", "modifier": \
-"Temporal"}}. Each value is a label of its list, spelt as it is there, or null if none fits.
+and nothing else. Each value is a label of its list, spelt as it is there, or null if none fits.
 
 domain: {domain}
 
 task: {task}
 
 modifier: {modifier}"""
+
+_EXAMPLES = (
+    (
+        "In 1869 the last spike joined two railways near Promontory, Utah.",
+        '{"domain": "History", "task": "Fact Retrieval", "modifier": "Temporal"}',
+    ),
+)
 
 
 class LlmTagger:
@@ -47,7 +53,7 @@ class LlmTagger:
     @property
     def options(self) -> Mapping[str, Any]:
         """The model, what it is asked, and the vocabulary."""
-        asked = hashlib.sha256(instructions().encode()).hexdigest()[:16]
+        asked = hashlib.sha256(f"{instructions()}{_EXAMPLES}".encode()).hexdigest()[:16]
         return {
             "model": self._llm.model,
             "seed": self._llm.seed,
@@ -63,7 +69,7 @@ class LlmTagger:
         """
         system = instructions()
         answers = self._llm.ask_all(
-            [Question(system, text, _schema(), most_tokens=_MOST_TOKENS) for text in texts]
+            [Question(system, text, _schema(), _MOST_TOKENS, _EXAMPLES) for text in texts]
         )
         return [
             Tag(None, str(answer)) if isinstance(answer, EndpointError) else parsed(answer)
