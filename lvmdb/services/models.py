@@ -1,0 +1,47 @@
+"""The encoder of a service: found by name or by dataset, and held against its fingerprint."""
+
+from __future__ import annotations
+
+from lvmdb.corpus import encoders
+from lvmdb.corpus.encoder import SentenceEncoder
+from lvmdb.db.engine import Database
+from lvmdb.errors import EncoderError
+from lvmdb.services.options import ServiceOptions
+from lvmdb.services.parts import Part
+
+NO_ENCODER = "none"
+"""Asks for concepts without vectors."""
+
+
+def encoder_part(db: Database, options: ServiceOptions) -> Part[SentenceEncoder]:
+    """The encoder, as a part that is loaded in the background."""
+    loaded: list[SentenceEncoder] = []
+
+    def load() -> SentenceEncoder:
+        name = encoder_name(db, options)
+        if not loaded:
+            loaded.append(encoders.load(options.settings, name))
+        with db.begin() as connection:
+            encoders.register(connection, loaded[0])
+        return loaded[0]
+
+    return Part("encoder", load)
+
+
+def encoder_name(db: Database, options: ServiceOptions) -> str:
+    """The encoder that was asked for; else that of the dataset; else lvmdb's default.
+
+    Raises:
+        EncoderError: the dataset has another encoder than was asked for.
+        ConnectionLostError: the database does not answer.
+    """
+    present = None
+    if options.dataset is not None:
+        with db.connect() as connection:
+            present = encoders.of_dataset(connection, options.dataset)
+    if options.encoder is not None and present not in (None, options.encoder):
+        raise EncoderError(
+            f"dataset '{options.dataset}' has vectors of the encoder '{present}', not of "
+            f"'{options.encoder}': leave out --encoder, or name another dataset"
+        )
+    return options.encoder or present or encoders.DEFAULT_ENCODER
