@@ -1,11 +1,13 @@
-"""The encoder of a service: found by name or by dataset, and held against its fingerprint."""
+"""The models of a service: its encoder, held against its fingerprint, and its tagger."""
 
 from __future__ import annotations
 
 from lvmdb.corpus import encoders
+from lvmdb.corpus.embedding_tagger import EmbeddingTagger
 from lvmdb.corpus.encoder import SentenceEncoder
+from lvmdb.corpus.tagging import TAGGERS, Tagger
 from lvmdb.db.engine import Database
-from lvmdb.errors import EncoderError
+from lvmdb.errors import EncoderError, UnknownNameError
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.parts import Part
 
@@ -26,6 +28,29 @@ def encoder_part(db: Database, options: ServiceOptions) -> Part[SentenceEncoder]
         return loaded[0]
 
     return Part("encoder", load)
+
+
+def tagger_part(options: ServiceOptions, encoder: Part[SentenceEncoder] | None) -> Part[Tagger]:
+    """The tagger, as a part that is loaded in the background.
+
+    Args:
+        options: of the service.
+        encoder: whose vectors it compares; None for a tagger that has no use for them.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    if options.tagger not in TAGGERS:
+        raise UnknownNameError("tagger", options.tagger, TAGGERS)
+
+    def load() -> Tagger:
+        assert encoder is not None
+        tagger = EmbeddingTagger(encoder.wait().encode)
+        # The labels' definitions are encoded now, not at the first request.
+        tagger.decide(encoder.wait().encode(["warm"]))
+        return tagger
+
+    return Part("tagger", load)
 
 
 def encoder_name(db: Database, options: ServiceOptions) -> str:

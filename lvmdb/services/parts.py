@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from lvmdb.db.engine import Database
 from lvmdb.db.migrate import require_head
-from lvmdb.errors import ConnectionLostError, LvmdbError
+from lvmdb.errors import ConnectionLostError, LvmdbError, ServiceError
 from lvmdb.services.problems import DATABASE_AWAY, clean, not_ready
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
@@ -51,7 +51,7 @@ class Part(Generic[Thing]):
         self._load = load
         self._loaded: Thing | None = None
         self._reason: str | None = "is being loaded"
-        self._stopped = threading.Event()
+        self._stopped, self._settled = threading.Event(), threading.Event()
 
     @property
     def reason(self) -> str | None:
@@ -68,6 +68,17 @@ class Part(Generic[Thing]):
             raise not_ready([(self.name, self._reason or "is being loaded")])
         return self._loaded
 
+    def wait(self) -> Thing:
+        """The thing itself, once it is there; for another part that needs it.
+
+        Raises:
+            ServiceError: the service ends before.
+        """
+        self._settled.wait()
+        if self._loaded is None:
+            raise ServiceError(f"the service ends before its {self.name} is loaded")
+        return self._loaded
+
     def start(self) -> None:
         """Load it in a thread of its own."""
         # A daemon: a process that is asked to end does not wait for a download.
@@ -76,6 +87,7 @@ class Part(Generic[Thing]):
     def stop(self) -> None:
         """Try no more."""
         self._stopped.set()
+        self._settled.set()
 
     def _keep_trying(self) -> None:
         delay = FIRST_DELAY
@@ -84,6 +96,7 @@ class Part(Generic[Thing]):
             try:
                 self._loaded = self._load()
                 self._reason = None
+                self._settled.set()
                 log.info("%s: ready", self.name)
                 return
             except ConnectionLostError as error:

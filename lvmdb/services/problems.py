@@ -23,6 +23,7 @@ from lvmdb.errors import (
     ConnectionLostError,
     CorpusError,
     DatabaseError,
+    EndpointError,
     InputError,
     LvmdbError,
     MissingDependencyError,
@@ -163,6 +164,8 @@ def from_lvmdb(error: LvmdbError) -> ProblemError:
     if isinstance(error, DatabaseError):
         refused = "the database refused the work: see the service's log"
         return ProblemError(503, "database_refused", refused, retry_after=RETRY_LATER)
+    if isinstance(error, EndpointError):
+        return ProblemError(503, "endpoint_unavailable", said, retry_after=RETRY_LATER)
     if isinstance(error, UnknownNameError):
         return ProblemError(422, "unknown_name", said)
     if isinstance(error, UsageError | InputError):
