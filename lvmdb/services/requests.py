@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, StringConstraints
+from starlette.requests import ClientDisconnect
 
 from lvmdb.services.context import Context, context_of
 from lvmdb.services.limits import KEY_LENGTH, NAME_LENGTH, TEXT_LENGTH, TITLE_LENGTH, URL_LENGTH
@@ -76,6 +77,8 @@ class StrictRequest(Request):
                         parts.clear()
                     if read > drained:
                         break
+        except ClientDisconnect:  # nobody reads the answer, and nothing is wrong here
+            raise ProblemError(400, "body_cut_off", "the body ended too early") from None
         except TimeoutError:
             raise ProblemError(
                 408,
