@@ -290,10 +290,12 @@ def listen(host: str, port: int, service: str) -> socket.socket:
         UsageError: the host is not an address of this machine.
     """
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except socket.gaierror:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
         raise UsageError(f"--host {host}: no such address") from None
+    family, *_, address = found[0]
+    try:
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ServiceError(
