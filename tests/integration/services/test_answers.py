@@ -155,12 +155,13 @@ def test_an_unknown_tagger_or_chunker_is_refused_at_the_start(
 
 def test_articles_are_ingested_exactly_once(clients: Clients, service_db: Database) -> None:
     client = clients["ingest"]
-    sent = {"dataset": "once", "articles": [article("a"), article("b", "\n\n".join(TEXTS[:2]))]}
+    both = [article("a"), article("b", "\n\n".join(TEXTS[:2]))]
+    sent = {"dataset": "once", "articles": both}
     first = client.post("/ingest", json=sent).json()
     assert _numbers(first) == (2, 0, 0, 3)
     assert (first["dataset"], first["failed"]) == ("once", [])
     assert _numbers(client.post("/ingest", json=sent).json()) == (0, 0, 2, 0)
-    changed = {"dataset": "once", "articles": [article("a", TEXTS[1]), sent["articles"][1]]}  # type: ignore[index]
+    changed = {"dataset": "once", "articles": [article("a", TEXTS[1]), both[1]]}
     assert _numbers(client.post("/ingest", json=changed).json()) == (0, 1, 1, 1)
     with service_db.connect() as connection:
         rows = connection.execute(

@@ -285,9 +285,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     busy: Callable[..., AbstractContextManager[Busy]],
 ) -> None:
     with busy(body_seconds=0.05) as service:
-        never = [{"type": "http.request", "body": b"{", "more_body": True}]
+        never: list[dict[str, object]] = [{"type": "http.request", "body": b"{", "more_body": True}]
         assert _posted(service.client.app, never)["status"] == 408
-        cut = [*never, {"type": "http.disconnect"}]
+        cut: list[dict[str, object]] = [*never, {"type": "http.disconnect"}]
         assert _posted(service.client.app, cut)["status"] == 400
 
 

@@ -92,9 +92,9 @@ def test_what_a_killed_process_left_is_no_service(tmp_path: Path) -> None:
 def test_a_removed_file_asks_for_an_end(tmp_path: Path) -> None:
     held = records.claim(tmp_path, "tmd")
     held.write(record())
-    assert not held.withdrawn
+    before = held.withdrawn
     assert records.withdraw(tmp_path, "tmd", 0.0) is not None, "nobody gave up the lock"
-    assert held.withdrawn
+    assert (before, held.withdrawn) == (False, True)
     held.release()
     assert records.withdraw(tmp_path, "tmd", 0.0) is None
 
