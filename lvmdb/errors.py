@@ -16,6 +16,7 @@
     │   └── EncoderError        an encoder is missing, or is not the one that it claims to be
     ├── SequenceError           a sequence set is unusable, or its data changed
     ├── ModelError              a configuration or checkpoint does not fit
+    ├── ServiceError            an HTTP service does not start, or is not well
     └── RunError                a run is not in a state that allows this
         ├── RunTakenError       another process has the run
         │   └── RunWaitsError   another process has, or will have, what it starts from
@@ -141,6 +142,10 @@ class SequenceError(LvmdbError):
 
 class ModelError(LvmdbError):
     """A model's configuration, kernel or checkpoint does not fit."""
+
+
+class ServiceError(LvmdbError):
+    """An HTTP service does not start or stop, or is not well."""
 
 
 class RunError(LvmdbError):

@@ -64,6 +64,7 @@ TOGETHER = (
     "/integration/test_reproduce.py",
     "/integration/test_resume.py",
     "/integration/test_training.py",
+    "/integration/services/",
     "/integration/test_worker_training.py",
     "/unit/corpus/test_encoder.py",
 )

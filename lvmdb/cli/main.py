@@ -35,6 +35,7 @@ COMMANDS = {
     "search": "search:search",
     "report": "report:report",
     "bench": "bench:bench",
+    "serve": "serve:serve",
 }
 """Commands and where they are; a module is imported when its command is asked for."""
 

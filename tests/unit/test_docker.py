@@ -10,6 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from lvmdb.scheduling import tries
+from lvmdb.services.catalogue import GRACE, SERVICES
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +101,18 @@ def test_a_worker_may_end_in_peace(compose: dict[str, Any]) -> None:
     assert worker["init"], "its processes would be left behind"
     # It waits for them so long before it kills them.
     assert int(worker["stop_grace_period"].removesuffix("m")) * 60 > tries.GRACE
+
+
+def test_the_services_are_published_on_their_ports(compose: dict[str, Any]) -> None:
+    service = compose["services"]["services"]
+    assert service["command"][:4] == ["serve", "all", "--host", "0.0.0.0"]
+    inside = {int(port.rpartition(":")[2]) for port in service["ports"]}
+    assert inside == {known.port() for known in SERVICES.values()}
+    # A variable that must be set would be asked of those who serve nothing, too.
+    assert service["environment"]["LVMDB_TOKEN"] == "${LVMDB_TOKEN:-}"
+    assert service["depends_on"]["lvmdb"]["condition"] == "service_completed_successfully"
+    assert int(service["stop_grace_period"].removesuffix("s")) > GRACE
+    assert service["init"]
 
 
 def test_the_image_does_not_run_as_root(dockerfile: str) -> None:

@@ -1,0 +1,1 @@
+"""HTTP services over the corpus: FastAPI applications, and the processes that serve them."""

@@ -1,0 +1,166 @@
+"""The ingest service, port 8004: `POST /ingest` takes articles, each exactly once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+
+from lvmdb.corpus.articles import RawArticle
+from lvmdb.corpus.chunker import get_chunker
+from lvmdb.corpus.ingest import IngestPlan
+from lvmdb.corpus.ingest import ingest as run_ingest
+from lvmdb.corpus.readers.base import OnError
+from lvmdb.db.engine import Database
+from lvmdb.db.schema.corpus import ingest_error, ingest_job
+from lvmdb.services.application import application
+from lvmdb.services.context import Context
+from lvmdb.services.limits import TEXTS, Limits
+from lvmdb.services.models import NO_ENCODER, encoder_part
+from lvmdb.services.options import ServiceOptions
+from lvmdb.services.problems import ProblemError, documented
+from lvmdb.services.requests import Key, Name, StrictModel, StrictRoute, Text, Title, Url
+from lvmdb.services.work import Deadline
+
+LIMITS = Limits(body_bytes=32 << 20, work_seconds=300, waiting=8)
+"""One thread: articles of a dataset take turns in the database anyway."""
+
+READER = "http"
+"""What an ingest job says it was read by."""
+
+
+class Article(StrictModel):
+    """An article."""
+
+    source_key: Key = Field(description="Its name within its source; the same one replaces it.")
+    title: Title
+    text: Text = Field(description="Paragraphs separated by blank lines.")
+    url: Url | None = None
+
+
+class IngestRequest(StrictModel):
+    """Articles, and where to."""
+
+    dataset: Name | None = Field(None, description="Made if it is not there.")
+    articles: Annotated[list[Article], Field(min_length=1, max_length=TEXTS)]
+
+
+class Failed(BaseModel):
+    """An article of which nothing was kept, and why; also a row of `ingest_error`."""
+
+    source_key: str | None
+    step: str
+    message: str
+
+
+class IngestAnswer(BaseModel):
+    """What became of the articles. The same request again changes nothing."""
+
+    dataset: str
+    job: str = Field(description="The job's source, as `lvmdb ingest status` shows it.")
+    added: int
+    changed: int
+    unchanged: int
+    concepts: int = Field(description="How many were written.")
+    failed: list[Failed]
+
+
+def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
+    """The service."""
+    database = Database(options.dsn)
+    chunker = get_chunker(options.chunker)
+    vectors = options.encoder != NO_ENCODER
+    encoder = encoder_part(database, options)
+    context = Context("ingest", options, limits, database, [encoder] if vectors else [])
+    router = APIRouter(route_class=StrictRoute, tags=["ingest"])
+
+    @router.post("/ingest", responses=documented(409))
+    async def ingest(request: IngestRequest) -> IngestAnswer:
+        """Cut, encode and store articles; what is there already is left alone.
+
+        Each article is stored whole or not at all. One that fails does not hinder the others.
+        """
+        dataset = request.dataset or options.dataset
+        if dataset is None:
+            message = "is missing, and the service was started without --dataset"
+            raise ProblemError(
+                422, "invalid_request", f"dataset: {message}", [("dataset", message)]
+            )
+        _require_distinct(request.articles)
+        await context.require_database()
+        model = encoder.get() if vectors else None
+        source = f"{READER}:{uuid.uuid4()}"
+        articles = [RawArticle(a.source_key, a.title, a.text, a.url) for a in request.articles]
+
+        def read(
+            source: str | Path,
+            *,
+            start: int = 0,
+            limit: int | None = None,
+            on_error: OnError | None = None,
+        ) -> Iterator[RawArticle]:
+            for article in articles[:limit][start:]:
+                deadline_of[0].check()
+                yield article
+
+        deadline_of: list[Deadline] = []
+
+        def work(deadline: Deadline) -> IngestAnswer:
+            deadline_of.append(deadline)
+            plan = IngestPlan(
+                dataset=dataset,
+                reader_name=READER,
+                reader=read,
+                source=source,
+                chunker=chunker,
+                encoder=None if model is None else model.name,
+                load_encoder=encoder.get,
+            )
+            stored, failed = run_ingest(database, plan)
+            return IngestAnswer(
+                dataset=dataset,
+                job=source,
+                added=stored.added,
+                changed=stored.changed,
+                unchanged=stored.unchanged,
+                concepts=stored.concepts,
+                failed=_failures(database, source) if failed else [],
+            )
+
+        return await context.work.run(work)
+
+    return application(
+        context,
+        router,
+        "lvmdb ingest",
+        "Articles to ordered, embedded concepts in the database, exactly once.",
+    )
+
+
+def _require_distinct(articles: list[Article]) -> None:
+    seen: set[str] = set()
+    for number, article in enumerate(articles):
+        if article.source_key in seen:
+            message = f"'{article.source_key}' is there twice"
+            field = f"articles.{number}.source_key"
+            raise ProblemError(422, "invalid_request", f"{field}: {message}", [(field, message)])
+        seen.add(article.source_key)
+
+
+def _failures(database: Database, source: str) -> list[Failed]:
+    statement = (
+        select(ingest_error.c.source_key, ingest_error.c.step, ingest_error.c.message)
+        .join(ingest_job, ingest_job.c.job_id == ingest_error.c.job_id)
+        .where(ingest_job.c.source == source)
+        .order_by(ingest_error.c.error_id)
+    )
+    with database.connect() as connection:
+        return [
+            Failed(source_key=row.source_key, step=row.step, message=row.message)
+            for row in connection.execute(statement)
+        ]

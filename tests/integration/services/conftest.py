@@ -1,0 +1,86 @@
+"""What the tests of the services share: one database, one tiny encoder, each service once.
+
+Fixtures:
+    service_db      the services' database (session); `service_db.dsn` is its connection string.
+    encoder_folder  the folder of a tiny encoder, which is also its name (session).
+    service_options the options that the services have (session).
+    clients         `clients["embedding"]`: a client of that service, which is ready (session).
+    serving         `with serving(app) as client`: the same for an application of a test's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from lvmdb.db.engine import Database
+from lvmdb.services.catalogue import SERVICES
+from lvmdb.services.options import ServiceOptions
+from lvmdb.settings import Settings
+
+FreshDatabase = Callable[..., AbstractContextManager[Database]]
+Serving = Callable[..., AbstractContextManager[TestClient]]
+
+READY_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session")
+def service_db(fresh_database: FreshDatabase) -> Iterator[Database]:
+    with fresh_database() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = Path(__file__).parents[2] / "tiny_encoder.py"
+    spec = importlib.util.spec_from_file_location("tiny_encoder", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    built: Path = module.build(tmp_path_factory.mktemp("encoder") / "tiny")
+    return built
+
+
+@pytest.fixture(scope="session")
+def service_options(
+    service_db: Database, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ServiceOptions:
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    return ServiceOptions(settings, service_db.dsn, dataset="served", encoder=str(encoder_folder))
+
+
+@pytest.fixture(scope="session")
+def serving() -> Serving:
+    @contextlib.contextmanager
+    def serve(app: FastAPI, *, ready: bool = True) -> Iterator[TestClient]:
+        with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+            deadline = time.monotonic() + READY_SECONDS
+            while ready and (answer := client.get("/health")).status_code != 200:
+                assert time.monotonic() < deadline, answer.text
+                time.sleep(0.05)
+            yield client
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def clients(
+    serving: Serving, service_options: ServiceOptions
+) -> Iterator[Mapping[str, TestClient]]:
+    with contextlib.ExitStack() as opened:
+        yield {
+            name: opened.enter_context(
+                serving(import_module(service.module).create(service_options))
+            )
+            for name, service in SERVICES.items()
+        }

@@ -1,0 +1,84 @@
+"""Every service against its own OpenAPI description, with bodies that fit it and that do not.
+
+More examples than the suite has time for:
+
+    LVMDB_TEST_EXAMPLES=2000 python -m pytest tests/integration/services/test_schema.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+from starlette.testclient import TestClient
+
+from lvmdb.services.catalogue import SERVICES
+from lvmdb.services.limits import TEXT_LENGTH
+
+EXAMPLES = int(os.environ.get("LVMDB_TEST_EXAMPLES", "6"))
+
+load_all_checks()
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_answers_as_it_says(
+    clients: Mapping[str, TestClient], service: str, mode: GenerationMode
+) -> None:
+    client = clients[service]
+    config = schemathesis.Config()
+    # The same characters, without a table of UTF-8 that takes seconds to make.
+    config.projects.default.generation.codec = None
+    description = without_length(client.get("/openapi.json").json())
+    schema = schemathesis.openapi.from_dict(description, config=config)
+    # What options a chunker has, and that they contradict each other, is beyond the schema.
+    beyond = ["positive_data_acceptance"] if service == "chunking" else []
+    excluded: list[Any] = [check for check in CHECKS.get_all() if check.__name__ in beyond]
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case[Any]) -> None:
+        sent: Any = requests.Request(**case.as_transport_kwargs("http://127.0.0.1")).prepare()
+        answer = client.request(
+            sent.method, sent.url, content=sent.body or b"", headers=dict(sent.headers)
+        )
+        statuses[answer.status_code] += 1
+        assert answer.status_code < 500, answer.text
+        case.validate_response(answer, excluded_checks=excluded)
+
+    check()
+    # Bodies that fit are answered, and bodies that do not are refused.
+    wanted = 200 if mode is GenerationMode.POSITIVE else 422
+    assert statuses[wanted] > 0, statuses
+
+
+def without_length(description: Any) -> Any:
+    """A description that does not say how long a text may be.
+
+    Generating texts near the limit takes seconds for each; a test of its own sends one.
+    """
+    if isinstance(description, list):
+        return [without_length(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    kept = {
+        key: value
+        for key, value in description.items()
+        if (key, value) != ("maxLength", TEXT_LENGTH)
+    }
+    return {key: without_length(value) for key, value in kept.items()}
