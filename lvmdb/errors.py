@@ -10,7 +10,8 @@
     ├── UnknownNameError        a dataset, run, architecture ... that is not there
     ├── MissingDependencyError  an optional package is not installed
     ├── InputError              a file is missing, truncated or malformed
-    ├── EndpointError           an HTTP endpoint does not answer, or refuses
+    ├── EndpointError           an HTTP endpoint refuses, or answers with something else
+    │   └── EndpointAwayError   whatever it is asked: it is not there, or knows no such key or model
     ├── CorpusError             concepts, articles or datasets contradict each other
     │   └── EncoderError        an encoder is missing, or is not the one that it claims to be
     ├── SequenceError           a sequence set is unusable, or its data changed
@@ -99,7 +100,7 @@ class InputError(LvmdbError):
 
 
 class EndpointError(LvmdbError):
-    """An HTTP endpoint does not answer, refuses, or answers with something else.
+    """An HTTP endpoint is late, refuses, or answers with something else.
 
     Args:
         message: for people; without keys.
@@ -120,6 +121,10 @@ class EndpointError(LvmdbError):
         self.status = status
         self.passing = passing
         self.retry_after = retry_after
+
+
+class EndpointAwayError(EndpointError):
+    """Nothing answers there, or the key or the model is refused: no other request fares better."""
 
 
 class CorpusError(LvmdbError):

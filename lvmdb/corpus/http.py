@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from lvmdb.errors import EndpointError, MissingDependencyError, SettingsError
+from lvmdb.errors import (
+    EndpointAwayError,
+    EndpointError,
+    MissingDependencyError,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -122,8 +127,8 @@ class Endpoint:
         """The JSON that answers `body`.
 
         Raises:
-            EndpointError: the endpoint is not there, refuses, or answers with something else; its
-                `status` is None where there was no answer.
+            EndpointAwayError: the endpoint is not there, or refuses the key.
+            EndpointError: it is late, refuses, or answers with something else.
         """
         return self._patiently("POST", path, json.dumps(body, ensure_ascii=False).encode())
 
@@ -177,7 +182,8 @@ class Endpoint:
         except httpx2.TransportError as error:
             reason = str(error).strip() or type(error).__name__
             hint = "is it running, and is the address right?"
-            raise self._error(f"does not answer ({reason}): {hint}", passing=True) from None
+            told = f"does not answer ({reason}): {hint}"
+            raise self._error(told, passing=True, away=True) from None
         except httpx2.HTTPError as error:
             raise self._error(f"gave no usable answer ({error})") from None
         if not response.is_success:
@@ -213,11 +219,12 @@ class Endpoint:
         said = _message(content)
         told = f"answered {status} {response.reason_phrase}{f' ({said})' if said else ''}"
         if status in (401, 403):
-            return self._error(f"{told}: check {self._key_name}", status)
+            return self._error(f"{told}: check {self._key_name}", status, away=True)
         if status == 404:
-            return self._error(f"{told}: check its address, and the model's name", status)
+            told = f"{told}: check its address, and the model's name"
+            return self._error(told, status, away=True)
         if 300 <= status < 400:
-            return self._error(f"{told}: give the address that it leads to", status)
+            return self._error(f"{told}: give the address that it leads to", status, away=True)
         passing = status == 429 or status >= 500
         after = _retry_after(response.headers.get("Retry-After")) if passing else None
         if after is not None and after > self.patience.longest_retry_after_s:
@@ -234,10 +241,12 @@ class Endpoint:
         status: int | None = None,
         *,
         passing: bool = False,
+        away: bool = False,
         after: float | None = None,
     ) -> EndpointError:
         message = " ".join(f"the {self.purpose} at {self.url} {told}".split())
-        return EndpointError(message, status=status, passing=passing, retry_after=after)
+        kind = EndpointAwayError if away else EndpointError
+        return kind(message, status=status, passing=passing, retry_after=after)
 
     def _without_key(self, content: bytes) -> bytes:
         """What was answered, without the key that some servers repeat when they refuse it."""
