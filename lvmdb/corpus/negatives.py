@@ -41,8 +41,8 @@ class Window:
     """
 
     candidates: int = 65_536
-    soft: int = 4_096
-    hard: int = 512
+    soft: int = 1_024
+    hard: int = 256
     together: int = 512
 
 

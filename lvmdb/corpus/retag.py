@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection
 
 from lvmdb.corpus.articles import Vectors
@@ -98,6 +99,8 @@ def retag(
         job(db, dataset, "tag", tagger.name, options) as (running, stored),
         progress.task("tagging", sum(row.concepts for row in found), "concepts") as advance,
     ):
+        with running.timed("prepare tagger"):
+            tagger.tag([], np.empty((0, DIMENSION), dtype=np.float32))
         for articles in grouped(found, READ):
             for rows in _slices(_read(db, articles, every, running), together):
                 vectors = _vectors(rows)
