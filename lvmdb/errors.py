@@ -10,6 +10,8 @@
     ├── UnknownNameError        a dataset, run, architecture ... that is not there
     ├── MissingDependencyError  an optional package is not installed
     ├── InputError              a file is missing, truncated or malformed
+    ├── EndpointError           an HTTP endpoint refuses, or answers with something else
+    │   └── EndpointAwayError   whatever it is asked: it is not there, or knows no such key or model
     ├── CorpusError             concepts, articles or datasets contradict each other
     │   └── EncoderError        an encoder is missing, or is not the one that it claims to be
     ├── SequenceError           a sequence set is unusable, or its data changed
@@ -95,6 +97,34 @@ class MissingDependencyError(LvmdbError):
 
 class InputError(LvmdbError):
     """A file is missing, truncated or malformed; the message names file and line."""
+
+
+class EndpointError(LvmdbError):
+    """An HTTP endpoint is late, refuses, or answers with something else.
+
+    Args:
+        message: for people; without keys.
+        status: of its answer; None where there was none.
+        passing: the same request may succeed later.
+        retry_after: seconds that the endpoint asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        passing: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.passing = passing
+        self.retry_after = retry_after
+
+
+class EndpointAwayError(EndpointError):
+    """Nothing answers there, or the key or the model is refused: no other request fares better."""
 
 
 class CorpusError(LvmdbError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app, show
+from lvmdb.cli.enrichment import enrich, tag
 from lvmdb.errors import CorpusError
 
 
@@ -103,3 +104,7 @@ def status(app: App, output_format: str) -> None:
     from lvmdb.reports.named import listing
 
     show(*listing(app.database, "corpus", "ingest_status"), output_format)
+
+
+ingest.add_command(tag)
+ingest.add_command(enrich)

@@ -74,20 +74,33 @@ def encode_beside(
     """Vectors `(len(texts), 768)` of texts, by the encoder of a dataset.
 
     Raises:
-        EncoderError: the model is not the one that made the dataset's vectors, or nobody has
-            held one against them yet.
+        EncoderError: as `load_beside`.
+    """
+    return load_beside(db, settings, dataset_source).encode(texts)
+
+
+def load_beside(
+    db: Database, settings: Settings, dataset_source: str, *, progress: Progress = SILENT
+) -> SentenceEncoder:
+    """The encoder of a dataset, loaded, and found to be the one that made its vectors.
+
+    Raises:
+        EncoderError: the dataset has no vectors, the model is not the one that made them, or
+            nobody has held one against them yet.
     """
     with db.connect() as connection:
         name = of_dataset(connection, dataset_source)
         if name is None:
-            raise EncoderError(f"dataset '{dataset_source}' has no vectors to search among")
+            raise EncoderError(
+                f"dataset '{dataset_source}' has no vectors: ingest it with an encoder"
+            )
         require_verified(connection, dataset_source)
         sentences, stored = probes(connection, encoder_id_of(connection, name))
     if not sentences:
         raise _unverified(name)
-    loaded = load(settings, name)
+    loaded = load(settings, name, progress=progress)
     check_fingerprint(stored, loaded)
-    return loaded.encode(texts)
+    return loaded
 
 
 def register(connection: Connection, loaded: SentenceEncoder) -> int:

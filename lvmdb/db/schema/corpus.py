@@ -175,7 +175,11 @@ cpe_entry = Table(
         ),
         comment="domain.task.modifier; NULL when any of them is unknown",
     ),
-    Column("tmd_source", Text, comment="who decided the code: given, embedding or llm"),
+    Column(
+        "tmd_source",
+        Text,
+        comment="who decided the code, or what is known of it: given, embedding or llm",
+    ),
     Column("tmd_vec", VECTOR(TMD_DIMENSION), comment="dense form of the code, unit norm"),
     Column(
         "concept_vec",
@@ -204,7 +208,10 @@ cpe_entry = Table(
     CheckConstraint("task_code BETWEEN 0 AND 31", name="task_code"),
     CheckConstraint("modifier_code BETWEEN 0 AND 63", name="modifier_code"),
     one_of("tmd_source", ("given", "embedding", "llm")),
-    CheckConstraint("(domain_code IS NULL) = (tmd_source IS NULL)", name="tmd_has_source"),
+    CheckConstraint(
+        "(num_nonnulls(domain_code, task_code, modifier_code) = 0) = (tmd_source IS NULL)",
+        name="tmd_has_source",
+    ),
     Index(None, "dataset_source"),
     Index(None, "episode_id"),
     comment="The concept: one passage of an article, its place, its vector and its code.",
