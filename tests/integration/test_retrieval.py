@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.corpus.store import cpe_id
+from lvmdb.corpus.hashes import cpe_id
 from lvmdb.db.engine import Database, raw
 from lvmdb.db.indexes import HNSW, index_name
 from lvmdb.db.queries import psycopg_sql
