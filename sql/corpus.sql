@@ -18,6 +18,8 @@ SELECT a.source_key, a.article_id, a.content_hash, a.options_hash,
            SELECT FROM ingest_error e JOIN ingest_job j USING (job_id)
            WHERE e.source_key = a.source_key AND j.dataset_source = a.dataset_source
              AND e.step = 'tag' AND e.resolved_at IS NULL
+       ) AND EXISTS (
+           SELECT FROM cpe_entry c WHERE c.article_id = a.article_id AND c.tmd_source IS NULL
        ) AS uncoded
 FROM article a
 WHERE a.dataset_source = :dataset AND a.source_key = ANY (:source_keys ::text[]);

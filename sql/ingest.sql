@@ -142,7 +142,7 @@ INSERT INTO ingest_error (job_id, source_key, step, message, tries)
 SELECT :job_id, n.source_key, n.step, n.message, 1 + coalesce((
            SELECT max(e.tries) FROM ingest_error e JOIN ingest_job j USING (job_id)
            WHERE e.source_key = n.source_key AND e.step = n.step AND e.resolved_at IS NULL
-             AND j.dataset_source = :dataset), 0)
+             AND j.dataset_source = :dataset AND j.job_id <> :job_id), 0)
 FROM unnest(:keys ::text[], :steps ::text[], :messages ::text[])
      WITH ORDINALITY AS n (source_key, step, message, place)
 ORDER BY n.place;

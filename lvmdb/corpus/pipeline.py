@@ -22,9 +22,9 @@ from typing import TypeAlias
 from sqlalchemy import Connection
 
 from lvmdb.ahead import ahead
-from lvmdb.corpus import batches
+from lvmdb.corpus import steps
 from lvmdb.corpus.articles import ChunkedArticle
-from lvmdb.corpus.batches import Batch, Cut
+from lvmdb.corpus.steps import Batch, Cut
 from lvmdb.corpus.encoder import SentenceEncoder
 from lvmdb.corpus.jobs import Failure
 from lvmdb.corpus.plan import IngestPlan
@@ -108,7 +108,7 @@ class Pipeline:
             while (ordinal := self._job.claim()) is not None:
                 began = time.perf_counter()
                 found = ranges.get(ordinal)
-                batch = batches.compare(connection, self._plan, found)
+                batch = steps.compare(connection, self._plan, found)
                 connection.rollback()
                 self._job.timings.spent("read", found.read, time.perf_counter() - began)
                 if found.ended:
@@ -140,10 +140,10 @@ class Pipeline:
         timings, plan = self._job.timings, self._plan
         if plan.tagger is not None and batch.works:
             with timings.timed("tag", batch.concepts):
-                batches.tag(batch, plan.tagger)
+                steps.tag(batch, plan.tagger)
         if plan.episodes is not None and batch.works:
             with timings.timed("episodes", batch.concepts):
-                batches.group(batch, plan.episodes)
+                steps.group(batch, plan.episodes)
         self._job.await_turn(batch.range.ordinal)
         began = time.perf_counter()
         try:
@@ -170,16 +170,16 @@ class Pipeline:
     def _cut(self, pool: ProcessPoolExecutor | None, batch: Batch) -> Future[Cut] | Cut:
         texts = [work.raw.text for work in batch.works]
         if pool is None:
-            return batches.cut(self._plan.chunker, texts)
-        return pool.submit(batches.cut, self._plan.chunker, texts)
+            return steps.cut(self._plan.chunker, texts)
+        return pool.submit(steps.cut, self._plan.chunker, texts)
 
     def _taken(self, connection: Connection, batch: Batch, made: Future[Cut] | Cut) -> Batch:
         done = made.result() if isinstance(made, Future) else made
-        batches.take_chunks(batch, done)
+        steps.take_chunks(batch, done)
         if batch.works or done[0]:
             self._job.timings.spent("chunk", batch.concepts, done[1])
         if self._load is not None:
-            batches.recall(connection, batch)
+            steps.recall(connection, batch)
             connection.rollback()
         return batch
 
@@ -187,7 +187,7 @@ class Pipeline:
         assert self._load is not None, "there is something to encode with"
         encoder, self._encoder_id = self._load()
         began, articles = time.perf_counter(), len(batch.works)
-        count = batches.encode(batch, encoder, self._go_on)
+        count = steps.encode(batch, encoder, self._go_on)
         self._job.timings.spent("encode", count, time.perf_counter() - began)
         self._all_failed = self._all_failed + 1 if articles and not batch.works else 0
         if self._all_failed >= GIVE_UP_AFTER:
@@ -247,5 +247,5 @@ class Pipeline:
             except DatabaseError as error:
                 if not is_about_the_data(error):
                     raise
-                refused.append(Failure("store", batches.one_line(error), article.source_key))
+                refused.append(Failure("store", steps.one_line(error), article.source_key))
         return outcome, refused

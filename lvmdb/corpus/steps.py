@@ -25,7 +25,7 @@ from lvmdb.corpus.tmd import PartialCode
 from lvmdb.db import bulk
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION
-from lvmdb.errors import DatabaseError, LvmdbError, MissingDependencyError
+from lvmdb.errors import DatabaseError, EndpointAwayError, LvmdbError, MissingDependencyError
 
 Cut = tuple[list[list[Chunk] | str], float]
 """The chunks of each text, or why there are none; and the seconds that it took."""
@@ -146,7 +146,7 @@ def cut(chunker: Chunker, texts: Sequence[str]) -> Cut:
     for text in texts:
         try:
             made.append(chunker.chunks(text) or "nothing is left of its text")
-        except (MissingDependencyError, MemoryError):
+        except (DatabaseError, EndpointAwayError, MissingDependencyError, MemoryError):
             raise
         except Exception as error:  # whatever it is: it is this article's, and others can be cut
             made.append(one_line(error))
@@ -190,7 +190,7 @@ def encode(batch: Batch, encoder: SentenceEncoder, advance: Callable[[int], obje
                 work.known.add(seq)
     try:
         return _encode(batch.works, encoder, advance)
-    except DatabaseError:
+    except (DatabaseError, EndpointAwayError):
         raise
     except LvmdbError:
         encoded = 0
