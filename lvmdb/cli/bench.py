@@ -8,6 +8,7 @@ import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app
 from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
+from lvmdb.cli.bench_ingest import ingest
 from lvmdb.cli.train import device_option
 
 
@@ -235,3 +236,6 @@ def blocks(
     )
     parameters = {"d_model": d_model, "steps": steps, "repetitions": repetitions}
     finish(app, "blocks", f"d_model {d_model}", measured, parameters, output_format, picture)
+
+
+bench.add_command(ingest)

@@ -35,6 +35,7 @@ class PlanOptions:
     percentile: float | None
     tagger: str | None
     margin: float | None
+    concurrency: int | None
     episodes: bool | None
     episode_min: int | None
     episode_max: int | None
@@ -97,8 +98,16 @@ class PlanOptions:
         name = self.tagger or ("none" if encoder is None else "embedding")
         if self.margin is not None and name != "embedding":
             raise UsageError(f"--margin is for --tagger embedding, not {name}")
+        if self.concurrency is not None and name != "llm":
+            raise UsageError(f"--concurrency is for --tagger llm, not {name}")
         if name == "none":
             return None
+        if name == "llm":
+            from lvmdb.corpus.llm import CONCURRENCY, Llm
+            from lvmdb.corpus.llm_tagger import LlmTagger
+
+            llm = Llm.from_settings(app.settings, concurrency=self.concurrency or CONCURRENCY)
+            return LlmTagger(click.get_current_context().with_resource(llm))
         margin = DEFAULT_MARGIN if self.margin is None else self.margin
         return EmbeddingTagger(lambda texts: load().encode(texts), margin)
 
@@ -154,6 +163,12 @@ _OPTIONS = (
         type=float,
         metavar="COSINE",
         help="By how much the nearest label must be nearer than the second.  [default: 0.01]",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Requests to the language model at once.  [default: 4]",
     ),
     click.option(
         "--episodes/--no-episodes",

@@ -24,13 +24,13 @@ from sqlalchemy import Connection
 from lvmdb.ahead import ahead
 from lvmdb.corpus import steps
 from lvmdb.corpus.articles import ChunkedArticle
-from lvmdb.corpus.steps import Batch, Cut
 from lvmdb.corpus.encoder import SentenceEncoder
 from lvmdb.corpus.jobs import Failure
 from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.ranges import Ranges
 from lvmdb.corpus.replacing import Origin
 from lvmdb.corpus.shared_job import SharedJob
+from lvmdb.corpus.steps import Batch, Cut
 from lvmdb.corpus.store import Stored, store
 from lvmdb.db.engine import Database, is_about_the_data, translated_errors
 from lvmdb.errors import CorpusError, DatabaseError
