@@ -268,10 +268,10 @@ def test_an_article_is_stored_whole_or_not_at_all(
     db: Database, source: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:
     """A failure while the concepts of a range are written takes back the range, and no other."""
-    from lvmdb.corpus import store
+    from lvmdb.corpus import concept_rows, store
 
     write(source, [article(n) for n in range(5)])
-    real = store.copy_concepts
+    real = concept_rows.copy_concepts
 
     def broken(connection: Any, table: str, shape: Any, placed: Any, meanwhile: Any) -> int:
         done = real(connection, table, shape, placed, meanwhile)
