@@ -33,8 +33,10 @@ LISTINGS = {
     "runs diff 1 2": {"part", "item", "a", "b", "difference", "low", "high", "note"},
     "runs reproduce 1": {"what", "original", "reproduced", "same"},
     "index list": {"name", "storage", "vectors"},
-    "ingest errors": {"message"},
-    "ingest status": {"job", "dataset"},
+    "ingest errors": {"message", "tries"},
+    "ingest errors --all": {"message", "tries", "resolved"},
+    "ingest status": {"job", "dataset", "pending", "concepts_s", "steps", "vanished"},
+    "ingest vanished": {"dataset", "article", "source"},
     "verify": {"dataset_source", "articles", "concepts"},
     "architectures": {"name", "kind", "parameters"},
     "architectures mamba2": {"option", "default", "of"},
@@ -58,6 +60,8 @@ LISTINGS = {
 
 EMPTY = (
     "ingest errors",
+    "ingest errors --all",
+    "ingest vanished",
     "report hyperparameters",
     "report learning_curve",
     "report strategies",

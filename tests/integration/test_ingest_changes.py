@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from lvmdb.cli.main import cli
+from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import RawArticle, Vectors
+from lvmdb.corpus.bench import bench_ingest
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.encoder import PROBE_SENTENCES
 from lvmdb.corpus.episodes import EpisodeOptions
@@ -47,7 +51,7 @@ class Drawn:
         self.texts += texts
         rows = [np.random.default_rng([*text.encode()]).standard_normal(768) for text in texts]
         made = np.stack(rows)
-        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), dtype=np.float32)
 
     def probe_vectors(self) -> Vectors:
         return self.encode(PROBE_SENTENCES)
@@ -323,6 +327,82 @@ def test_without_a_survey_a_broken_source_leaves_a_beginning(
     assert sql("SELECT status, (SELECT count(*) FROM ingest_range) FROM ingest_job") == [
         ("failed", 0)
     ]
+
+
+def test_the_command_does_it_all_with_the_semantic_chunker_too(
+    db: Database,
+    plan: IngestPlan,
+    write: Write,
+    encoder: Drawn,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoders, "load", lambda *_, **__: encoder)
+    write(a=["one", "two", "three", "four"], b=["one"])
+
+    def call(*arguments: str) -> Result:
+        given = ["--dsn", db.dsn, "-q", *arguments]
+        return CliRunner().invoke(cli, ["ingest", *given], catch_exceptions=False)
+
+    command = ("run", plan.source, "--reader", "jsonl", "--dataset", "news", "--encoder", "drawn",
+               "--chunker", "semantic", "--words", "5-30", "--margin", "0",
+               "--episode-min", "2")  # fmt: skip
+    done = call(*command)
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "news: 2 articles added, 0 changed, 0 as they were; 5 concepts written\n",
+    )
+    assert sql("SELECT count(*), count(concept_vec), count(tmd_vec), count(DISTINCT tmd_source), "
+               "count(episode_id) FROM cpe_entry") == [(5, 5, 5, 1, 5)]  # fmt: skip
+    assert sql("SELECT count(*), min(first_seq), max(last_seq) FROM episode") == [(2, 0, 3)]
+    # Each text is one sentence: its vector is there once it has been cut.
+    assert len(encoder.texts) == len(set(encoder.texts))
+    steps = sql("SELECT step, items FROM pipeline_timing WHERE step <> 'load encoder' ORDER BY 1")
+    assert steps == [("chunk", 5), ("encode", 0), ("episodes", 5), ("read", 2), ("store", 5),
+                     ("tag", 5)]  # fmt: skip
+    write(b=["one"])
+    done = call(*command)
+    assert done.exit_code == 0
+    assert "1 articles are no longer in" in done.stderr
+    (status, before) = json.loads(call("status", "--format", "json").stdout)
+    assert (status["status"], status["read"], status["changed"], status["vanished"]) == (
+        *("succeeded", 1, 1), 1,
+    )  # fmt: skip
+    assert (before["concepts"], before["processes"], before["pending"]) == (5, 0, None)
+    (gone,) = json.loads(call("vanished", "--format", "json").stdout)
+    assert (gone["article"], gone["source"]) == ("a", plan.source)
+    for wrong, said_ in (
+        (("--tagger", "none", "--margin", "1"), "--margin is for --tagger embedding, not none"),
+        (("--no-episodes",), "--no-episodes makes none"),
+        (("--concurrency", "2"), "--concurrency is for --tagger llm, not embedding"),
+    ):
+        failed = CliRunner().invoke(cli, ["ingest", "--dsn", db.dsn, *command, *wrong])
+        assert said_ in str(failed.exception) + failed.output
+
+
+def test_the_bench_is_beside_the_encoder_and_leaves_nothing(
+    db: Database, plan: IngestPlan, write: Write, sql: Sql, counts: Callable[..., dict[str, int]]
+) -> None:
+    write(a=["one", "two"], b=["one"])
+    before = counts(db)
+    measured = bench_ingest(
+        db, replace(plan, tagger=Tagger(), episodes=EpisodeOptions()), repetitions=1
+    )
+    assert counts(db) == before
+    assert sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'lvmdb_bench_%%'") == [(0,)]
+    found = {one.contender: one for one in measured}
+    assert [name for name in found if "predecessor" not in name] == [
+        *("encoder alone", "ingest", "ingest, vectors given"),
+        *("read", "chunk", "encode", "tag", "episodes", "store"),
+    ]
+    assert {one.unit for one in measured} == {"concepts/s"}
+    assert found["ingest"].peer == "encoder alone"
+    assert all(len(one.samples) == 1 for one in measured)
+    assert found["ingest"].parameters["concepts"] == 3
+    # 48.4 concepts in 4.6 seconds.
+    assert found["whole, the predecessor's"].value == pytest.approx(10.52, abs=0.01)
+    with pytest.raises(UsageError, match="give an --encoder"):
+        bench_ingest(db, replace(plan, encoder=None))
 
 
 def test_what_needs_vectors_says_so(plan: IngestPlan) -> None:
