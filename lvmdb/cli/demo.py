@@ -131,7 +131,8 @@ def demo(app: App, articles: int, encoder: str, epochs: int) -> None:
 def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
     from lvmdb.corpus import encoders
     from lvmdb.corpus.chunker import get_chunker
-    from lvmdb.corpus.ingest import IngestPlan, ingest
+    from lvmdb.corpus.ingest import ingest
+    from lvmdb.corpus.plan import IngestPlan
     from lvmdb.corpus.readers.registry import get_reader
 
     app.progress.say(f"2/7 ingesting CPython's language reference, encoded by {encoder}")
@@ -147,12 +148,12 @@ def _ingest(app: App, database: Database, articles: int, encoder: str) -> None:
         ),
         limit=articles,
     )
-    stored, failed = ingest(database, plan, progress=app.progress)
-    if failed:
-        raise CorpusError(f"{failed} articles failed: 'lvmdb ingest errors' says why")
+    done = ingest(database, plan, progress=app.progress).totals
+    if done.failed:
+        raise CorpusError(f"{done.failed} articles failed: 'lvmdb ingest errors' says why")
     app.progress.say(
-        f"    {stored.added} articles added with {stored.concepts} concepts, "
-        f"{stored.unchanged} were there"
+        f"    {done.added} articles added with {done.concepts} concepts, "
+        f"{done.unchanged} were there"
     )
 
 

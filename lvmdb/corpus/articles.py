@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvmdb.db.types import DIMENSION
+
+if TYPE_CHECKING:
+    from lvmdb.corpus.episodes import Episode
+    from lvmdb.corpus.tmd import PartialCode
 
 Vectors = NDArray[np.float32]
 
@@ -40,6 +45,10 @@ class ChunkedArticle:
         texts: the concepts' texts in reading order.
         source: file and line, for messages.
         vectors: `(len(texts), 768)` float32 of unit norm in the same order, or None.
+        codes: the concepts' codes in the same order, None of one that is not known; or None where
+            nobody was asked.
+        tagger: who decided them, as `tmd_source` says it.
+        episodes: that cover the concepts, or None where none were made.
     """
 
     source_key: str
@@ -48,6 +57,9 @@ class ChunkedArticle:
     texts: tuple[str, ...]
     source: str
     vectors: Vectors | None = None
+    codes: tuple[PartialCode | None, ...] | None = None
+    tagger: str | None = None
+    episodes: tuple[Episode, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.vectors is not None and self.vectors.shape != (len(self.texts), DIMENSION):

@@ -1,201 +1,211 @@
-"""`lvmdb ingest run`: text to ordered, embedded concepts, exactly once."""
+"""`lvmdb ingest run`: text to ordered, embedded, coded concepts, exactly once."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Connection
 
 from lvmdb.corpus import encoders
-from lvmdb.corpus.articles import ChunkedArticle, RawArticle
-from lvmdb.corpus.chunker import Chunker
+from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.encoder import Encoder
-from lvmdb.corpus.jobs import Job, job
-from lvmdb.corpus.readers.base import Reader
-from lvmdb.corpus.store import (
-    Stored,
-    another_encoder,
-    content_hash,
-    ensure_dataset,
-    known_hashes,
-    store,
+from lvmdb.corpus.pipeline import Pipeline
+from lvmdb.corpus.plan import IngestPlan
+from lvmdb.corpus.readers.base import OnError, Reader, given, made
+from lvmdb.corpus.shared_job import (
+    LONGEST_WAIT,
+    Orphaned,
+    SharedJob,
+    Task,
+    Totals,
+    find,
+    shared_job,
 )
+from lvmdb.corpus.store import another_encoder, ensure_dataset
+from lvmdb.corpus.worker_session import LOCK_CLASS
 from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError
-from lvmdb.progress import SILENT, Advance, Progress
+from lvmdb.progress import SILENT, Progress
 
-GROUP = 16
-"""Articles that are chunked and encoded together; each is committed by itself."""
+_COMPARED = 512
+"""Articles whose hashes are looked up together beforehand."""
 
 
 @dataclass(frozen=True)
-class IngestPlan:
-    """What is to be ingested, and how.
+class Ingested:
+    """What an ingest came to.
 
     Attributes:
-        dataset: where to; made if it is not there.
-        reader, source: where from; `reader_name` for the record.
-        chunker: how texts are cut.
-        encoder: name of the encoder; None leaves the concepts without vectors.
-        load_encoder: called once, when the first article needs it.
-        limit: at most so many articles.
+        job_id: of its job.
+        joined: whether another process had begun the job.
+        totals: what all processes of the job did.
     """
 
-    dataset: str
-    reader_name: str
-    reader: Reader
-    source: str
-    chunker: Chunker
-    encoder: str | None
-    load_encoder: Callable[[], Encoder]
-    limit: int | None = None
-
-    def hash_of(self, article: RawArticle) -> bytes:
-        """Content hash of what the article's concepts are made from."""
-        options = json.dumps(self.chunker.options, sort_keys=True)
-        return content_hash(article.text, self.chunker.name, options, self.encoder or "")
+    job_id: int
+    joined: bool
+    totals: Totals
 
 
-def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> tuple[Stored, int]:
-    """Read, cut, encode and store; what is there already is neither encoded nor written again.
+def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> Ingested:
+    """Read, cut, encode, code and store; what is there already is left alone.
 
-    The source is read and the encoder loaded before anything is written, so that a broken file or
-    a wrong encoder leaves the database as it was. That also counts the concepts to encode.
-
-    Returns:
-        What became of the articles, and how many of them failed (see `lvmdb ingest errors`).
+    A job over the same source with the same options, in which another process works, is joined.
+    Else the source is read once beforehand (unless the plan says otherwise) and the encoder
+    loaded, before anything is written: a broken file or a wrong encoder leaves the database as it
+    was.
 
     Raises:
         InputError: the source is missing or broken.
-        CorpusError: the dataset has another encoder, or has one and none is given.
+        CorpusError: the dataset has another encoder, or has one and none is given; or nothing
+            could be encoded.
         EncoderError: the encoder is missing, or is not what its name says.
     """
-    concepts = _survey(db, plan)
-    worker = _Worker(db, plan)
-    worker.prepare(concepts)
-    options: dict[str, Any] = {
-        "chunker": plan.chunker.name,
-        **plan.chunker.options,
-        "encoder": plan.encoder,
-        "limit": plan.limit,
-    }
-    with job(db, plan.dataset, plan.reader_name, plan.source, options) as (running, outcome):
-        if worker.loading:
-            running.spent("load encoder", 1, worker.loading)
-        articles = iter(plan.reader(plan.source, limit=plan.limit))
-        with progress.task("ingesting", concepts, "concepts") as advance:
-            while group := _timed_group(running, articles):
-                worker.process(group, running, outcome, advance)
-    return outcome, running.errors
+    task = Task(plan.dataset, plan.reader_name, plan.source, plan.options, plan.shared)
+    with db.connect() as connection:
+        joining = plan.shared and find(connection, task) is not None
+    surveyed = _survey(db, plan) if plan.survey and not joining else None
+    encoder = _Encoder(db, plan)
+    encoder.prepare(needed=surveyed is None or surveyed.todo > 0)
+    if surveyed is not None:
+        task = replace(task, total=surveyed.total)
+    with shared_job(db, task) as job:
+        if encoder.seconds:
+            job.timings.spent("load encoder", 1, encoder.seconds)
+        if job.joined:
+            progress.say(f"joining ingest job {job.job_id}, which others work on")
+        total = 0 if surveyed is None or job.joined else surveyed.total
+        with progress.task("ingesting", total, "articles") as advance:
+            load = None if plan.encoder is None else encoder.load
+            _work(job, Pipeline(db, plan, job, load, advance))
+        totals = job.finish(vanished=_whole(plan, job))
+    return Ingested(job.job_id, job.joined, totals)
 
 
-def _survey(db: Database, plan: IngestPlan) -> int:
-    """How many concepts the articles have that are new or changed."""
-    articles = iter(plan.reader(plan.source, limit=plan.limit))
-    concepts = 0
-    while group := list(islice(articles, GROUP)):
-        todo = _todo(db, plan, group)
-        concepts += sum(len(plan.chunker.chunk(article.text)) for article, _ in todo)
-    return concepts
+def given_articles(articles: Sequence[RawArticle]) -> Reader:
+    """A reader of articles that are at hand; `source` is a name for the record."""
+
+    def read(
+        source: str | Path,
+        *,
+        start: int = 0,
+        limit: int | None = None,
+        on_error: OnError | None = None,
+    ) -> Iterator[RawArticle]:
+        return made((given(article) for article in articles), start, limit, on_error)
+
+    return read
 
 
-def _todo(
-    db: Database, plan: IngestPlan, group: Sequence[RawArticle]
-) -> list[tuple[RawArticle, bytes]]:
-    """The articles of a group that are new or changed, with their content hashes."""
-    known = known_hashes(db, plan.dataset, [article.source_key for article in group])
-    hashed = [(article, plan.hash_of(article)) for article in group]
-    return [(a, digest) for a, digest in hashed if known.get(a.source_key) != digest]
+def _work(job: SharedJob, pipeline: Pipeline) -> None:
+    """Do what is free until everything is done, by whomever."""
+    while not job.complete():
+        try:
+            pipeline.run()
+        except Orphaned:
+            # What others wait for comes first; what was done for later ranges is done again.
+            job.release()
+            continue
+        if not job.complete():
+            time.sleep(LONGEST_WAIT)
 
 
-class _Worker:
+def _whole(plan: IngestPlan, job: SharedJob) -> bool:
+    """Whether a job's ranges hold all articles of its source: one with a limit may have more."""
+    return plan.shared and (plan.limit is None or job.read() < plan.limit)
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """A source that was read.
+
+    Attributes:
+        total: how many articles it has.
+        todo: how many are new or changed.
+    """
+
+    total: int
+    todo: int
+
+
+def _survey(db: Database, plan: IngestPlan) -> _Surveyed:
+    broken = 0
+
+    def count(_: Exception) -> None:
+        nonlocal broken
+        broken += 1
+
+    articles = iter(
+        plan.reader(plan.source, limit=plan.limit, on_error=count if plan.skip_broken else None)
+    )
+    total = todo = 0
+    with db.connect() as connection:
+        while group := list(islice(articles, _COMPARED)):
+            total += len(group)
+            todo += _to_do(connection, plan, group)
+    return _Surveyed(total + broken, todo)
+
+
+def _to_do(connection: Connection, plan: IngestPlan, articles: list[RawArticle]) -> int:
+    keys = [article.source_key for article in articles]
+    rows = connection.execute(
+        query("corpus", "known_articles"), {"dataset": plan.dataset, "source_keys": keys}
+    )
+    known = {row.source_key: bytes(row.content_hash) for row in rows if not row.uncoded}
+    return sum(known.get(article.source_key) != plan.hash_of(article) for article in articles)
+
+
+class _Encoder:
+    """The plan's encoder, loaded when it is needed.
+
+    Attributes:
+        seconds: that loading took.
+    """
+
     def __init__(self, db: Database, plan: IngestPlan) -> None:
         self._db, self._plan = db, plan
-        self._loaded: Encoder | None = None
-        self._encoder_id: int | None = None
-        self.loading = 0.0
+        self._loaded: tuple[Encoder, int] | None = None
+        self.seconds = 0.0
 
-    def prepare(self, concepts: int) -> None:
+    def prepare(self, *, needed: bool) -> None:
         """Make the dataset, with its encoder if there is anything to encode."""
+        plan = self._plan
         with self._db.connect() as connection:
-            present = encoders.of_dataset(connection, self._plan.dataset)
-            encoders.require_verified(connection, self._plan.dataset)
-        if self._plan.encoder is not None and concepts:
-            if present is not None and present != self._plan.encoder:
+            present = encoders.of_dataset(connection, plan.dataset)
+            encoders.require_verified(connection, plan.dataset)
+        if plan.encoder is not None and needed:
+            if present is not None and present != plan.encoder:
                 # Told before the model is fetched and loaded.
-                raise another_encoder(self._plan.dataset, present)
-            self._encoder()
+                raise another_encoder(plan.dataset, present)
+            self.load()
             return
         with self._db.begin() as connection:
-            if self._plan.encoder is None and present is not None:
+            if plan.encoder is None and present is not None:
                 raise CorpusError(
-                    f"dataset '{self._plan.dataset}' has vectors of the encoder '{present}', which "
+                    f"dataset '{plan.dataset}' has vectors of the encoder '{present}', which "
                     "its articles would lose: use that one (--encoder), or another dataset"
                 )
-            ensure_dataset(connection, self._plan.dataset, None)
+            connection.execute(query("ingest", "lock_beginning"), {"lock_class": LOCK_CLASS})
+            ensure_dataset(connection, plan.dataset, None)
 
-    def process(
-        self, group: list[RawArticle], running: Job, outcome: Stored, advance: Advance
-    ) -> None:
-        """Store what is new or changed of a group of articles."""
-        todo = _todo(self._db, self._plan, group)
-        outcome.unchanged += len(group) - len(todo)
-        with running.timed("chunk", len(todo)):
-            chunked = [(self._chunk(article), digest) for article, digest in todo]
-        for article, _ in chunked:
-            if not article.texts:
-                running.error("chunk", "nothing is left of its text", article.source_key)
-        chunked = [(article, digest) for article, digest in chunked if article.texts]
-        if not chunked:
-            return
-        articles, hashes = zip(*chunked, strict=True)
-        if self._plan.encoder is not None:
-            articles = tuple(self._encode(articles, running, advance))
-        for article, digest in zip(articles, hashes, strict=True):
-            with running.timed("store", len(article.texts)), self._db.begin() as connection:
-                dataset = self._plan.dataset
-                stored = store(connection, dataset, self._encoder_id, [article], [digest])
-            running.refuse(stored)
-            outcome += stored
-            if self._plan.encoder is None:
-                advance(len(article.texts))
-
-    def _chunk(self, article: RawArticle) -> ChunkedArticle:
-        return ChunkedArticle(
-            source_key=article.source_key,
-            title=article.title,
-            url=article.url,
-            texts=tuple(self._plan.chunker.chunk(article.text)),
-            source=f"{self._plan.source}: article {article.source_key}",
-        )
-
-    def _encode(
-        self, articles: Sequence[ChunkedArticle], running: Job, advance: Advance
-    ) -> Iterator[ChunkedArticle]:
-        encoder = self._encoder()
-        texts = [text for article in articles for text in article.texts]
-        with running.timed("encode", len(texts)):
-            vectors = encoder.encode(texts, advance)
-        start = 0
-        for article in articles:
-            end = start + len(article.texts)
-            yield replace(article, vectors=vectors[start:end])
-            start = end
-
-    def _encoder(self) -> Encoder:
+    def load(self) -> tuple[Encoder, int]:
+        """The encoder and its id."""
         if self._loaded is None:
             began = time.perf_counter()
-            loaded = self._plan.load_encoder()
+            encoder = self._plan.load_encoder()
             with self._db.begin() as connection:
-                self._encoder_id = encoders.register(connection, loaded)
-                ensure_dataset(connection, self._plan.dataset, self._encoder_id)
-            self._loaded, self.loading = loaded, time.perf_counter() - began
+                connection.execute(query("ingest", "lock_beginning"), {"lock_class": LOCK_CLASS})
+                encoder_id = encoders.register(connection, encoder)
+                ensure_dataset(connection, self._plan.dataset, encoder_id)
+            if self._plan.tagger is not None:
+                # A tagger that compares vectors encodes its labels now, while nothing else does.
+                self._plan.tagger.tag([], np.empty((0, DIMENSION), dtype=np.float32))
+            self._loaded = encoder, encoder_id
+            self.seconds = time.perf_counter() - began
         return self._loaded
-
-
-def _timed_group(running: Job, articles: Iterable[RawArticle]) -> list[RawArticle]:
-    with running.timed("read"):
-        return list(islice(articles, GROUP))

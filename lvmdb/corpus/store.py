@@ -6,28 +6,28 @@ same articles changes nothing.
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, insert, select, update
 
 from lvmdb.corpus.articles import ChunkedArticle
-from lvmdb.db import bulk
+from lvmdb.corpus.concept_rows import Shape, copy_concepts
+from lvmdb.corpus.hashes import content_hash
+from lvmdb.corpus.replacing import (
+    NOWHERE,
+    Changed,
+    Origin,
+    article_columns,
+    replace,
+    with_episodes,
+)
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.schema.corpus import dataset, encoder
 from lvmdb.db.types import checked_name
 from lvmdb.errors import CorpusError, UnknownNameError
-
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://lvmdb.dev/cpe_entry")
-"""Namespace of concept ids; changing it would give every concept another id."""
-
-_BLOCK = 128
-"""Concepts packed at a time: less than half a megabyte, so that the server never waits long."""
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Stored:
         added, changed, unchanged: numbers of articles.
         concepts: how many concepts were written.
         refused: article keys and why, for articles that changed inside a frozen sequence set.
+        article_ids: of all of them that are there, by their keys.
     """
 
     added: int = 0
@@ -45,6 +46,7 @@ class Stored:
     unchanged: int = 0
     concepts: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
+    article_ids: dict[str, int] = field(default_factory=dict)
 
     def __iadd__(self, other: Stored) -> Stored:
         self.added += other.added
@@ -52,30 +54,8 @@ class Stored:
         self.unchanged += other.unchanged
         self.concepts += other.concepts
         self.refused += other.refused
+        self.article_ids |= other.article_ids
         return self
-
-
-def cpe_id(dataset_source: str, source_key: str, seq: int, text: str) -> uuid.UUID:
-    """The id of a concept: UUIDv5 (RFC 9562) of its dataset, article key, place and text."""
-    return uuid.uuid5(NAMESPACE, f"{dataset_source}\x1f{source_key}\x1f{seq}\x1f{text}")
-
-
-def concept_ids(
-    dataset_source: str, source_key: str, texts: Sequence[str], first: int = 0
-) -> list[bytes]:
-    """The ids of an article's concepts from place `first` on: the bytes of `cpe_id` of each."""
-    space = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
-    space.update(f"{dataset_source}\x1f{source_key}\x1f".encode())
-    ids = []
-    for seq, text in enumerate(texts, start=first):
-        digest = space.copy()
-        digest.update(f"{seq}\x1f{text}".encode())
-        ids.append(digest.digest()[:16])
-    fields = np.frombuffer(b"".join(ids), dtype=np.uint8).reshape(-1, 16).copy()
-    fields[:, 6] = fields[:, 6] & 0x0F | 0x50  # version 5
-    fields[:, 8] = fields[:, 8] & 0x3F | 0x80  # the variant of RFC 9562
-    made: list[bytes] = fields.view("V16")[:, 0].tolist()
-    return made
 
 
 def ensure_dataset(connection: Connection, name: str, encoder_id: int | None) -> None:
@@ -121,25 +101,6 @@ def require_dataset(db: Database, name: str) -> None:
         raise UnknownNameError("dataset", name, names, hint=None if names else "there is none yet")
 
 
-def known_hashes(db: Database, name: str, keys: Sequence[str]) -> dict[str, bytes]:
-    """The content hashes of those of these articles that are there."""
-    with db.connect() as connection:
-        rows = connection.execute(
-            query("corpus", "known_articles"), {"dataset": name, "source_keys": list(keys)}
-        )
-        return {row.source_key: bytes(row.content_hash) for row in rows}
-
-
-def content_hash(*parts: bytes | memoryview | str) -> bytes:
-    """SHA-256 of parts that cannot run into each other."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.digest()
-
-
 def import_hash(article: ChunkedArticle) -> bytes:
     """Content hash of an imported article: its texts and vectors."""
     if article.vectors is None:
@@ -154,6 +115,8 @@ def store(
     articles: Sequence[ChunkedArticle],
     hashes: Sequence[bytes],
     meanwhile: Callable[[], object] | None = None,
+    *,
+    origin: Origin = NOWHERE,
 ) -> Stored:
     """Write whole articles in the connection's transaction.
 
@@ -164,10 +127,12 @@ def store(
         articles: with distinct keys.
         hashes: the content hash of each.
         meanwhile: called again and again while the server writes, for work of some milliseconds.
+        origin: the job that they come from, and what was done to their texts.
 
     Returns:
-        What became of them. An article whose hash is known stays as it is; one that changed is
-        replaced, but refused where a frozen sequence set holds it.
+        What became of them. An article whose hash is known stays as it is. Of one that changed,
+        concepts with the same text in the same place stay, with all that they have; where a frozen
+        sequence set holds it and others would go or come, it is refused.
     """
     keys = [article.source_key for article in articles]
     connection.execute(query("corpus", "lock_dataset"), {"dataset": dataset_source})
@@ -175,104 +140,54 @@ def store(
         query("corpus", "known_articles"), {"dataset": dataset_source, "source_keys": keys}
     )
     known = {row.source_key: row for row in rows}
-    outcome = Stored()
+    outcome = Stored(article_ids={key: row.article_id for key, row in known.items()})
     new: list[tuple[ChunkedArticle, bytes]] = []
-    changed: list[tuple[ChunkedArticle, bytes]] = []
+    changed: list[Changed] = []
     for article, digest in zip(articles, hashes, strict=True):
         row = known.get(article.source_key)
         if row is None:
             new.append((article, digest))
-        elif bytes(row.content_hash) == digest:
+        elif bytes(row.content_hash) == digest and not (row.uncoded and article.codes):
             outcome.unchanged += 1
-        elif row.frozen_in is not None:
-            outcome.refused.append(
-                (
-                    article.source_key,
-                    f"its text or vectors changed, but the frozen sequence set '{row.frozen_in}' "
-                    "holds it: load it as another dataset, or delete that set",
-                )
-            )
         else:
-            changed.append((article, digest))
-    ids = {key: row.article_id for key, row in known.items()}
+            before = None if row.options_hash is None else bytes(row.options_hash)
+            recode = before != origin.options_hash
+            changed.append(Changed(article, digest, row.article_id, row.frozen_in, recode))
+    shape = Shape(
+        dataset_source,
+        encoder_id,
+        coded=any(article.codes is not None for article in articles),
+        grouped=any(article.episodes is not None for article in articles),
+    )
     if new:
-        added = connection.execute(
-            query("corpus", "add_articles"),
-            {
-                "dataset": dataset_source,
-                "source_keys": [article.source_key for article, _ in new],
-                **_columns(new),
-            },
-        )
-        ids |= {row.source_key: row.article_id for row in added}
+        outcome += _add(connection, shape, new, origin, meanwhile)
     if changed:
-        changed_ids = [ids[article.source_key] for article, _ in changed]
-        connection.execute(query("corpus", "clear_articles"), {"article_ids": changed_ids})
-        connection.execute(
-            query("corpus", "update_articles"), {"article_ids": changed_ids, **_columns(changed)}
-        )
-    written = [article for article, _ in (*new, *changed)]
-    outcome.added, outcome.changed = len(new), len(changed)
-    if written:
-        article_ids = [ids[article.source_key] for article in written]
-        outcome.concepts = _copy_concepts(
-            connection, dataset_source, encoder_id, written, article_ids, meanwhile
-        )
+        concepts, refused = replace(connection, shape, changed, origin, meanwhile)
+        outcome.concepts += concepts
+        outcome.changed += len(changed) - len(refused)
+        outcome.refused += refused
     return outcome
 
 
-def _columns(articles: Iterable[tuple[ChunkedArticle, bytes]]) -> dict[str, list[Any]]:
-    pairs = list(articles)
-    return {
-        "titles": [article.title for article, _ in pairs],
-        "urls": [article.url for article, _ in pairs],
-        "content_hashes": [digest for _, digest in pairs],
-        "text_hashes": [content_hash(*article.texts) for article, _ in pairs],
-    }
-
-
-def _copy_concepts(
+def _add(
     connection: Connection,
-    dataset_source: str,
-    encoder_id: int | None,
-    articles: Sequence[ChunkedArticle],
-    article_ids: Sequence[int],
-    meanwhile: Callable[[], object] | None = None,
-) -> int:
-    def blocks() -> Iterator[dict[str, bulk.Column]]:
-        for article, article_id in zip(articles, article_ids, strict=True):
-            for first in range(0, len(article.texts), _BLOCK):
-                yield _packed_concepts(dataset_source, encoder_id, article, article_id, first)
-                if meanwhile is not None:
-                    meanwhile()
-
-    packed = blocks()
-    first_block = next(packed, None)
-    return (
-        0 if first_block is None else bulk.copy_rows(connection, "cpe_entry", first_block, packed)
+    shape: Shape,
+    new: Sequence[tuple[ChunkedArticle, bytes]],
+    origin: Origin,
+    meanwhile: Callable[[], object] | None,
+) -> Stored:
+    """Write articles that are not there, at the end of the dataset, in the order given."""
+    added = connection.execute(
+        query("corpus", "add_articles"),
+        {
+            "dataset": shape.dataset_source,
+            "source_keys": [article.source_key for article, _ in new],
+            **article_columns(new),
+            **origin.columns,
+        },
     )
-
-
-def _packed_concepts(
-    dataset_source: str,
-    encoder_id: int | None,
-    article: ChunkedArticle,
-    article_id: int,
-    first: int,
-) -> dict[str, bulk.Column]:
-    """A block of an article's concepts, `first` and those behind it, as COPY wants them."""
-    texts = article.texts[first : first + _BLOCK]
-    rows = len(texts)
-    columns: dict[str, bulk.Column] = {
-        "cpe_id": bulk.uuids(concept_ids(dataset_source, article.source_key, texts, first)),
-        "article_id": [*bulk.integers([article_id], 8)] * rows,
-        "seq": bulk.integers(range(first, first + rows)),
-        "concept_text": bulk.texts(texts),
-        "dataset_source": [*bulk.texts([dataset_source])] * rows,
-    }
-    if encoder_id is not None:
-        if article.vectors is None:
-            raise CorpusError(f"article '{article.source_key}' has no vectors beside an encoder")
-        columns["concept_vec"] = bulk.vectors(article.vectors[first : first + rows])
-        columns["encoder_id"] = [*bulk.integers([encoder_id], 8)] * rows
-    return columns
+    ids = {row.source_key: row.article_id for row in added}
+    articles = [(article, ids[article.source_key]) for article, _ in new]
+    placed = with_episodes(connection, articles)
+    concepts = copy_concepts(connection, "cpe_entry", shape, placed, meanwhile)
+    return Stored(added=len(new), concepts=concepts, article_ids=ids)

@@ -21,6 +21,10 @@ POSITIONS = "positions/s"
 parameters `shape`, as in `64x5`, and `positions`, how many that is."""
 
 
+CONCEPTS = "concepts/s"
+"""Unit of how many concepts are ingested, by all steps or by one."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One contender of a benchmark.

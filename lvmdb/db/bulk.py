@@ -76,6 +76,12 @@ def integers(values: Iterable[int] | NDArray[Any], size: int = 4) -> Column:
     return _fixed(array, f">i{size}")
 
 
+def optional_integers(values: Iterable[int | None], size: int = 4) -> Column:
+    """The same, where None is NULL."""
+    code = {2: ">ih", 4: ">ii", 8: ">iq"}[size]
+    return [_NULL if v is None else struct.pack(code, size, v) for v in values]
+
+
 def reals(values: NDArray[Any], size: int = 4) -> Column:
     """A real (`size` 4) or double precision (8) column."""
     return _fixed(values, f">f{size}")

@@ -141,6 +141,14 @@ def translated_errors() -> Iterator[None]:
         raise _translated(error) from error
 
 
+def is_about_the_data(error: DatabaseError) -> bool:
+    """Whether the server refused what was to be written, and would refuse it again."""
+    cause = error.__cause__
+    if isinstance(cause, DBAPIError):
+        cause = cause.orig
+    return isinstance(cause, psycopg.IntegrityError | psycopg.DataError)
+
+
 def _translated(error: psycopg.Error) -> DatabaseError:
     diagnosis = error.diag
     message = diagnosis.message_primary or str(error).strip() or type(error).__name__

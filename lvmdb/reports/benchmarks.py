@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from lvmdb.db.benchmarks import PEAK, POSITIONS
+from lvmdb.db.benchmarks import CONCEPTS, PEAK, POSITIONS
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import RunError
 from lvmdb.reports.plots import GREY, WIDTH, finite, fit, new_figure, number, plain_axes, png
@@ -14,12 +14,14 @@ from lvmdb.reports.render import Rows
 MEGABYTES = DIMENSION * 4 / 1e6
 """Of one vector of float32."""
 
-_SPEEDS = ("vectors/s", "windows/s", POSITIONS)
+_SPEEDS = ("vectors/s", "windows/s", POSITIONS, CONCEPTS)
 _KINDS = {
     "lvmdb": ("#0072B2", "lvmdb"),
     "client": ("#9a9a9a", "other clients"),
     "memory": ("#E0B15A", "memory, not a database"),
     "library": ("#9a9a9a", "other libraries"),
+    "encoder": ("#009E73", "the encoder alone"),
+    "predecessor": ("#9a9a9a", "the predecessor, as published"),
 }
 _OTHER = "#9a9a9a"
 
@@ -44,7 +46,7 @@ def side_by_side(rows: Rows) -> list[dict[str, object]]:
     """
     found: dict[object, dict[str, object]] = {}
     for row in rows:
-        empty = dict.fromkeys(("vectors/s", "MB/s", "windows/s", POSITIONS, "ms", PEAK, "ratio"))
+        empty = dict.fromkeys((*_SPEEDS[:1], "MB/s", *_SPEEDS[1:], "ms", PEAK, "ratio"))
         shown = found.setdefault(row["contender"], {"contender": row["contender"], **empty})
         value = number(row["value"])
         shown[str(row["unit"])] = round(value, 1) if row["unit"] == PEAK else round(value)

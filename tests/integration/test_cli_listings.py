@@ -35,8 +35,10 @@ LISTINGS = {
     "index list": {"name", "storage", "vectors", "stale", "searches"},
     "index ranks --run-id 1": {"by", "recall@10", "same_rank", "not_found"},
     "index tune --queries 9": {"ef_search", "recall", "p5", "chosen"},
-    "ingest errors": {"message"},
-    "ingest status": {"job", "dataset"},
+    "ingest errors": {"message", "tries"},
+    "ingest errors --all": {"message", "tries", "resolved"},
+    "ingest status": {"job", "dataset", "pending", "concepts_s", "steps", "vanished"},
+    "ingest vanished": {"dataset", "article", "source"},
     "verify": {"dataset", "check", "value", "wanted", "result"},
     "verify --show lengths": {"words_from", "concepts", "mean_characters"},
     "verify --show sample": {"title", "concept_text", "tmd_code"},
@@ -64,6 +66,8 @@ LISTINGS = {
 
 EMPTY = (
     "ingest errors",
+    "ingest errors --all",
+    "ingest vanished",
     "report hyperparameters",
     "report learning_curve",
     "report strategies",

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from lvmdb.corpus import importer, jobs
 from lvmdb.corpus.articles import VectorArticle
+from lvmdb.corpus.hashes import concept_ids, cpe_id
 from lvmdb.corpus.importer import batches, import_vectors
 from lvmdb.corpus.store import (
     Stored,
-    concept_ids,
-    cpe_id,
-    known_hashes,
     require_dataset,
     store,
 )
@@ -280,15 +278,6 @@ def test_a_job_tells_what_was_done(files: Files, make_articles: Corpus, sql: Sql
     assert sql("SELECT step, items, seconds > 0 FROM pipeline_timing") == [("store", 7, True)]
 
 
-def test_hashes_tell_what_is_known(files: Files, make_articles: Corpus) -> None:
-    files.write(make_articles([3, 4]))
-    files.load()
-    known = known_hashes(files.db, "wiki", ["a0", "a1", "a9"])
-    assert set(known) == {"a0", "a1"}
-    assert {len(digest) for digest in known.values()} == {32}
-    assert known_hashes(files.db, "other", ["a0"]) == {}
-
-
 def test_an_import_must_be_verified_anew(files: Files, make_articles: Corpus, sql: Sql) -> None:
     """A name with a fingerprint says nothing about vectors that were made elsewhere."""
     files.write(make_articles([4, 3]))
@@ -340,7 +329,7 @@ def test_ids_of_an_article_are_those_of_each_concept() -> None:
 def test_an_article_of_several_blocks_is_whole_and_in_order(
     files: Files, make_articles: Corpus, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lvmdb.corpus.store._BLOCK", 2)
+    monkeypatch.setattr("lvmdb.corpus.concept_rows.BLOCK", 2)
     articles = make_articles([5, 1, 4])
     files.write(articles)
     assert files.load().concepts == 10

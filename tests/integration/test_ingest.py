@@ -15,10 +15,10 @@ import pytest
 from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.encoder import EncoderSpec
-from lvmdb.corpus.ingest import GROUP, IngestPlan, ingest
+from lvmdb.corpus.ingest import Ingested, ingest
+from lvmdb.corpus.plan import RANGE, IngestPlan
 from lvmdb.corpus.readers.registry import get_reader
 from lvmdb.corpus.sentence_encoder import SentenceEncoder
-from lvmdb.corpus.store import Stored
 from lvmdb.db import bulk
 from lvmdb.db.engine import Database
 from lvmdb.errors import CorpusError, EncoderError, InputError
@@ -117,8 +117,9 @@ def planned(source: Path, encoder: Counting | None, **given: Any) -> IngestPlan:
     return replace(plan, **given)
 
 
-def numbers(stored: Stored) -> tuple[int, int, int, int]:
-    return stored.added, stored.changed, stored.unchanged, stored.concepts
+def numbers(done: Ingested) -> tuple[int, int, int, int]:
+    t = done.totals
+    return t.added, t.changed, t.unchanged, t.concepts
 
 
 ROWS = (
@@ -132,8 +133,8 @@ def test_text_becomes_concepts_in_order(
     db: Database, source: Path, encoder: Counting, tiny: SentenceEncoder, sql: Sql
 ) -> None:
     write(source, [article(3), article(1, 1), article(2, 2)])
-    stored, failed = ingest(db, planned(source, encoder))
-    assert (numbers(stored), failed) == ((3, 0, 0, 6), 0)
+    done = ingest(db, planned(source, encoder))
+    assert (numbers(done), done.totals.failed) == ((3, 0, 0, 6), 0)
     rows = sql(
         "SELECT title, ordinal, seq, concept_text, vector_send(concept_vec) FROM cpe_entry "
         "JOIN article USING (article_id) ORDER BY ordinal, seq"
@@ -164,8 +165,8 @@ def test_a_job_says_what_was_done(db: Database, source: Path, encoder: Counting,
     timings = {step: (items, seconds) for step, items, seconds in sql(
         "SELECT step, items, seconds FROM pipeline_timing")}  # fmt: skip
     assert {step: items for step, (items, _) in timings.items()} == {
-        "read": 0,
-        "chunk": 2,
+        "read": 2,
+        "chunk": 6,
         "load encoder": 1,
         "encode": 6,
         "store": 6,
@@ -176,16 +177,16 @@ def test_a_job_says_what_was_done(db: Database, source: Path, encoder: Counting,
 def test_again_nothing_is_loaded_encoded_or_written(
     db: Database, source: Path, encoder: Counting, sql: Sql
 ) -> None:
-    write(source, [article(n) for n in range(GROUP + 3)])
+    write(source, [article(n) for n in range(RANGE + 3)])
     ingest(db, planned(source, encoder))
     before = sql("SELECT cpe_id::text, xmin::text FROM cpe_entry ORDER BY 1")
     again = Counting(encoder._encoder)
-    stored, failed = ingest(db, planned(source, again))
-    assert (numbers(stored), failed) == ((0, 0, GROUP + 3, 0), 0)
+    done = ingest(db, planned(source, again))
+    assert (numbers(done), done.totals.failed) == ((0, 0, RANGE + 3, 0), 0)
     assert (again.loads, again.texts) == (0, [])
     assert sql("SELECT cpe_id::text, xmin::text FROM cpe_entry ORDER BY 1") == before
     assert sql("SELECT status, articles FROM ingest_job ORDER BY job_id") == [
-        ("succeeded", GROUP + 3),
+        ("succeeded", RANGE + 3),
         ("succeeded", 0),
     ]
 
@@ -200,9 +201,10 @@ def test_only_what_is_new_or_changed_is_encoded(
     changed = {"title": "Article 2", "text": f"{said(0, 2)}\n\n{other}"}
     write(source, [article(1), changed, article(3), article(4, 1)])
     again = Counting(encoder._encoder)
-    stored, _ = ingest(db, planned(source, again))
-    assert numbers(stored) == (1, 1, 2, 3)
-    assert again.texts == [said(0, 2), other, said(0, 4)]
+    done = ingest(db, planned(source, again))
+    # Of the article that changed, the concept that did not is neither encoded nor written.
+    assert numbers(done) == (1, 1, 2, 2)
+    assert again.texts == [other, said(0, 4)]
     rows = sql(ROWS)
     assert [(ordinal, seq) for ordinal, _, seq, *_ in rows] == [
         *((0, seq) for seq in range(3)),
@@ -215,8 +217,8 @@ def test_only_what_is_new_or_changed_is_encoded(
     # The same text in the same place is the same concept.
     assert rows[3][3:5] == before[said(0, 2)][3:5]
     # Other options give other concepts: the hash is of those too.
-    stored, _ = ingest(db, planned(source, again, chunker=get_chunker("paragraph")))
-    assert stored.changed == 4
+    done = ingest(db, planned(source, again, chunker=get_chunker("paragraph")))
+    assert done.totals.changed == 4
 
 
 def test_an_article_in_a_frozen_set_stays(
@@ -227,8 +229,8 @@ def test_an_article_in_a_frozen_set_stays(
     sequence_set(dataset="news")
     before = sql(ROWS)
     write(source, [{"title": "Article 0", "text": said(8, 9)}, article(5)])
-    stored, failed = ingest(db, planned(source, encoder))
-    assert (numbers(stored), failed) == ((1, 0, 0, 3), 1)
+    done = ingest(db, planned(source, encoder))
+    assert (numbers(done), done.totals.failed) == ((1, 0, 0, 3), 1)
     assert sql(ROWS)[: len(before)] == before
     assert sql("SELECT status FROM ingest_job ORDER BY job_id") == [("succeeded",), ("failed",)]
     ((step, key, message),) = sql("SELECT step, source_key, message FROM ingest_error")
@@ -239,21 +241,21 @@ def test_an_article_in_a_frozen_set_stays(
 def test_what_comes_before_an_interruption_is_whole(
     db: Database, source: Path, encoder: Counting, sql: Sql, counts: Counts
 ) -> None:
-    articles = [article(n) for n in range(2 * GROUP + 5)]
+    articles = [article(n) for n in range(2 * RANGE + 5)]
     write(source, articles)
-    encoder.breaks_at = said(1, GROUP + 4)
+    encoder.breaks_at = said(1, RANGE + 4)
     with pytest.raises(KeyboardInterrupt):
         ingest(db, planned(source, encoder))
     # The articles of the group before are there with all they have; of this one nothing.
-    assert (counts(db)["article"], counts(db)["cpe_entry"]) == (GROUP, 3 * GROUP)
+    assert (counts(db)["article"], counts(db)["cpe_entry"]) == (RANGE, 3 * RANGE)
     assert sql("SELECT count(*) FROM cpe_entry WHERE concept_vec IS NULL") == [(0,)]
     assert sql("SELECT status, articles, concepts FROM ingest_job") == [
-        ("failed", GROUP, 3 * GROUP)
+        ("failed", RANGE, 3 * RANGE)
     ]
     again = Counting(encoder._encoder)
-    stored, failed = ingest(db, planned(source, again))
-    assert (numbers(stored), failed) == ((GROUP + 5, 0, GROUP, 3 * (GROUP + 5)), 0)
-    assert len(again.texts) == 3 * (GROUP + 5)
+    done = ingest(db, planned(source, again))
+    assert (numbers(done), done.totals.failed) == ((RANGE + 5, 0, RANGE, 3 * (RANGE + 5)), 0)
+    assert len(again.texts) == 3 * (RANGE + 5)
     undisturbed = planned(source, Counting(encoder._encoder), dataset="straight")
     ingest(db, undisturbed)
     assert sql(
@@ -266,41 +268,42 @@ def test_what_comes_before_an_interruption_is_whole(
 def test_an_article_is_stored_whole_or_not_at_all(
     db: Database, source: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:
-    """A failure while the third article is written takes back its row, and no other."""
-    from lvmdb.corpus import store
+    """A failure while the concepts of a range are written takes back the range, and no other."""
+    from lvmdb.corpus import concept_rows, store
 
     write(source, [article(n) for n in range(5)])
-    real = store._copy_concepts
+    real = concept_rows.copy_concepts
 
-    def broken(*arguments: Any) -> int:
-        done = real(*arguments)
-        if arguments[3][0].title == "Article 2":
+    def broken(connection: Any, table: str, shape: Any, placed: Any, meanwhile: Any) -> int:
+        done = real(connection, table, shape, placed, meanwhile)
+        if any(one.article.title == "Article 2" for one in placed):
             raise OSError("the server went away")
         return done
 
-    monkeypatch.setattr(store, "_copy_concepts", broken)
+    monkeypatch.setattr(store, "copy_concepts", broken)
+    plan = planned(source, encoder, range_articles=2)
     with pytest.raises(OSError, match="went away"):
-        ingest(db, planned(source, encoder))
+        ingest(db, plan)
     assert (counts(db)["article"], counts(db)["cpe_entry"]) == (2, 6)
     monkeypatch.undo()
-    stored, _ = ingest(db, planned(source, encoder))
-    assert numbers(stored) == (3, 0, 2, 9)
+    done = ingest(db, plan)
+    assert numbers(done) == (3, 0, 2, 9)
 
 
 def test_without_an_encoder_concepts_have_no_vectors(
     db: Database, source: Path, encoder: Counting, sql: Sql
 ) -> None:
     write(source, [article(1), article(2)])
-    stored, _ = ingest(db, planned(source, None))
-    assert numbers(stored) == (2, 0, 0, 6)
+    done = ingest(db, planned(source, None))
+    assert numbers(done) == (2, 0, 0, 6)
     assert sql(
         "SELECT count(*), count(concept_vec), count(encoder_id), (SELECT count(*) FROM encoder) "
         "FROM cpe_entry"
     ) == [(6, 0, 0, 0)]
     ids = sql("SELECT cpe_id FROM cpe_entry ORDER BY 1")
     # With one, later, the same concepts get theirs.
-    stored, _ = ingest(db, planned(source, encoder))
-    assert numbers(stored) == (0, 2, 0, 6)
+    done = ingest(db, planned(source, encoder))
+    assert numbers(done) == (0, 2, 0, 6)
     assert sql("SELECT cpe_id FROM cpe_entry WHERE concept_vec IS NOT NULL ORDER BY 1") == ids
     # And nobody takes them away again by forgetting the option.
     before = sql(ROWS)
@@ -371,8 +374,8 @@ def test_an_article_without_text_is_an_error_of_its_own(
     db: Database, source: Path, encoder: Counting, sql: Sql
 ) -> None:
     write(source, [article(1), {"title": "Nothing", "text": "Too short."}, article(2)])
-    stored, failed = ingest(db, planned(source, encoder))
-    assert (numbers(stored), failed) == ((2, 0, 0, 6), 1)
+    done = ingest(db, planned(source, encoder))
+    assert (numbers(done), done.totals.failed) == ((2, 0, 0, 6), 1)
     assert sql("SELECT step, source_key FROM ingest_error") == [("chunk", "Nothing")]
     assert sql("SELECT status FROM ingest_job") == [("failed",)]
     assert sql("SELECT source_key FROM article ORDER BY ordinal") == [
@@ -386,8 +389,8 @@ def test_the_documentation_of_python(db: Database, encoder: Counting, sql: Sql) 
     expected = [(a.source_key, a.title) for a in reader("-", limit=4)]
     docs = {"reader": reader, "reader_name": "python-docs", "limit": 4}
     for times in (1, 2):
-        stored, failed = ingest(db, planned(Path("-"), None, **docs))
-        assert failed == 0
-        assert stored.added == (4 if times == 1 else 0)
+        done = ingest(db, planned(Path("-"), None, **docs))
+        assert done.totals.errors == 0
+        assert done.totals.added == (4 if times == 1 else 0)
     assert sql("SELECT source_key, title FROM article ORDER BY ordinal") == expected
     assert sql("SELECT count(*) > 40, min(seq) FROM cpe_entry") == [(True, 0)]

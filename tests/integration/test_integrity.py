@@ -13,7 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from lvmdb.corpus import store as store_module
+from lvmdb.corpus import hashes
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import Stored, import_hash, store
 from lvmdb.db import bulk
@@ -126,7 +126,7 @@ def test_the_same_articles_again_touch_no_row(db: Database, corpus: Corpus, sql:
 def test_an_id_says_what_the_concept_is(db: Database, corpus: Corpus, sql: Sql) -> None:
     articles = corpus([3, 4])
     expected = {
-        (str(store_module.cpe_id("wiki", article.source_key, seq, text)),)
+        (str(hashes.cpe_id("wiki", article.source_key, seq, text)),)
         for article in articles
         for seq, text in enumerate(article.texts)
     }

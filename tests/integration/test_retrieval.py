@@ -19,7 +19,8 @@ from psycopg.errors import QueryCanceled
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
-from lvmdb.corpus.store import cpe_id, ensure_dataset, import_hash, store
+from lvmdb.corpus.hashes import cpe_id
+from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database, raw
 from lvmdb.db.indexes import HNSW, METRICS, STORAGES, IVFFlat, VectorIndex, index_name
 from lvmdb.db.nearest import EVERYTHING, Filter, nearest, nearest_of_many, parse_tmd

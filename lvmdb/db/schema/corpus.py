@@ -1,4 +1,4 @@
-"""Datasets, articles, concepts, encoders, and how they were ingested."""
+"""Datasets, articles, concepts, encoders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
-    DateTime,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -23,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from lvmdb.db.schema.base import created_at, identity, metadata, named, one_of, primary_key
 from lvmdb.db.types import DIMENSION, TMD_DIMENSION
@@ -117,11 +115,24 @@ article = Table(
         nullable=False,
         comment="SHA-256 of its concepts' texts in order: equal for identical articles",
     ),
+    Column(
+        "options_hash",
+        LargeBinary,
+        comment="SHA-256 of what was done to its text: chunker, encoder, tagger, episodes and "
+        "their options; NULL for imports",
+    ),
+    Column(
+        "job_id",
+        BigInteger,
+        ForeignKey("ingest_job.job_id", ondelete="SET NULL"),
+        comment="the job that wrote it last; says from which source it came",
+    ),
     created_at(),
     UniqueConstraint("dataset_source", "source_key"),
     UniqueConstraint("dataset_source", "ordinal"),
     UniqueConstraint("article_id", "dataset_source"),
     CheckConstraint("ordinal >= 0", name="ordinal"),
+    Index(None, "job_id"),
     comment="One text of a dataset.",
 )
 
@@ -235,47 +246,4 @@ cpe_entry = Table(
         postgresql_where=text("domain_code IS NOT NULL"),
     ),
     comment="The concept: one passage of an article, its place, its vector and its code.",
-)
-
-ingest_job = Table(
-    "ingest_job",
-    metadata,
-    identity("job_id"),
-    Column("dataset_source", Text, ForeignKey("dataset.dataset_source"), nullable=False),
-    Column("reader", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("options", JSONB, nullable=False),
-    Column("status", Text, nullable=False, server_default=text("'running'")),
-    Column("articles", Integer, nullable=False, server_default=text("0")),
-    Column("concepts", Integer, nullable=False, server_default=text("0")),
-    created_at("started_at"),
-    Column("finished_at", DateTime(timezone=True)),
-    one_of("status", ("running", "succeeded", "failed")),
-    comment="One call of `lvmdb ingest run` or `lvmdb import vectors`.",
-)
-
-ingest_error = Table(
-    "ingest_error",
-    metadata,
-    identity("error_id"),
-    Column(
-        "job_id", BigInteger, ForeignKey("ingest_job.job_id", ondelete="CASCADE"), nullable=False
-    ),
-    Column("source_key", Text, comment="the article; NULL where it could not be read at all"),
-    Column("step", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    created_at(),
-    Index(None, "job_id"),
-    comment="What could not be ingested, and why. Nothing of such an article is kept.",
-)
-
-pipeline_timing = Table(
-    "pipeline_timing",
-    metadata,
-    Column("job_id", BigInteger, ForeignKey("ingest_job.job_id", ondelete="CASCADE")),
-    Column("step", Text),
-    Column("items", BigInteger, nullable=False),
-    Column("seconds", Double, nullable=False),
-    primary_key("job_id", "step"),
-    comment="How long each step of an ingest took, and for how many items.",
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from lvmdb.db.schema import corpus, evaluations, retrieval, runs, schedules, sequences
+from lvmdb.db.schema import (
+    corpus,
+    evaluations,
+    ingest,
+    retrieval,
+    runs,
+    schedules,
+    sequences,
+)
 from lvmdb.db.schema.base import metadata
 
-GROUPS = (corpus, sequences, runs, evaluations, retrieval, schedules)
+GROUPS = (corpus, ingest, sequences, runs, evaluations, retrieval, schedules)
 
 __all__ = ["GROUPS", "metadata"]

@@ -89,7 +89,8 @@ def test_every_example_is_a_command_line_that_parses(words: tuple[str, ...]) -> 
 def test_every_listing_takes_the_same_formats() -> None:
     listings = [words for words in COMMAND_WORDS if words and words[-1] in ("list", "show")]
     listings += [("db", "status"), ("ingest", "errors"), ("ingest", "status"), ("search",)]
-    listings += [("serve", "status"), ("architectures",), ("verify",), ("evaluate",), ("report",)]
+    listings += [("ingest", "vanished"), ("bench", "ingest"), ("serve", "status")]
+    listings += [("architectures",), ("verify",), ("evaluate",), ("report",)]
     for words in listings:
         taken = {p.name: p for p in _command(words).params}
         assert "output_format" in taken, words

@@ -1,0 +1,310 @@
+"""An ingest job that several processes share: who is in it, who has claimed what, whose turn it is.
+
+The source is cut into ranges of articles, in order. A process claims the first free one, and
+commits it when all before it are committed. So the database holds at any moment a beginning of the
+source, and the result is the same however many processes there were and whenever they died.
+
+A process is in the job while its session holds a lock and its heartbeats come. Ranges of one that
+is gone are free; should it come back, it finds that they are no longer its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from lvmdb.corpus.jobs import Failure, add_errors, add_job
+from lvmdb.corpus.store import Stored
+from lvmdb.corpus.timings import Timings
+from lvmdb.corpus.worker_session import WorkerSession
+from lvmdb.db.claims import worker_name
+from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
+from lvmdb.errors import CorpusError
+
+FIRST_WAIT, LONGEST_WAIT = 0.005, 0.2
+"""Seconds until a process looks again whether its turn has come, and at most."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job is about; processes with equal ones may share it.
+
+    Attributes:
+        dataset, reader, source: where from, where to.
+        options: everything else, as JSON.
+        shared: whether others may join; else the job is this process's alone.
+        total: articles of the source, if they were counted.
+    """
+
+    dataset: str
+    reader: str
+    source: str
+    options: Mapping[str, Any]
+    shared: bool = True
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all processes of a job did.
+
+    Attributes:
+        status: `succeeded`, or `failed` if there was any error.
+        read, added, changed, unchanged, failed: numbers of articles.
+        vanished: articles that are no longer in their source; None if nobody looked.
+        concepts: how many were written.
+        errors: rows of `ingest_error`.
+        workers: how many processes worked on it.
+    """
+
+    status: str
+    read: int
+    added: int
+    changed: int
+    unchanged: int
+    failed: int
+    vanished: int | None
+    concepts: int
+    errors: int
+    workers: int
+
+
+class Orphaned(Exception):  # noqa: N818  (a turn of events, no error)
+    """A range that others wait for has lost its process."""
+
+
+class SharedJob:
+    """A job in which this process works; use `shared_job`.
+
+    Attributes:
+        job_id: of the job.
+        joined: whether another process had begun it.
+        timings: of this process, written with each range.
+        session: that holds the lock.
+    """
+
+    def __init__(self, db: Database, task: Task) -> None:
+        """Join the job of another process, or begin one."""
+        self._db, self._task = db, task
+        self.timings = Timings()
+        # Before its row is seen: a process without its lock is taken for dead.
+        self.session = WorkerSession(db)
+        self._worker_id = self.session.worker_id
+        try:
+            with db.begin() as connection:
+                self.job_id, self.joined = self._enter(connection)
+        except BaseException:
+            self.session.close()
+            raise
+
+    def claim(self) -> int | None:
+        """The first free range; None if there is none (others may still have some)."""
+        row = self._mine("claim_freed") or self._mine("claim_next")
+        return None if row is None else int(row[0])
+
+    def source_ends(self, ranges: int) -> None:
+        """The source has so many ranges.
+
+        Raises:
+            CorpusError: another process has read more, or fewer.
+        """
+        if self._of_job("source_ended", ranges=ranges) is None:
+            raise CorpusError(
+                f"{self._task.source}: it does not end where another process of this job found "
+                "its end: give all of them the same source"
+            )
+        self._of_job("drop_ranges_behind", ranges=ranges)
+
+    def await_turn(self, ordinal: int) -> None:
+        """Wait until all ranges before this one are committed.
+
+        Raises:
+            Orphaned: the process that has the next one is gone.
+        """
+        wait = FIRST_WAIT
+        while (row := self._of_job("next_in_turn")) is not None and row[0] < ordinal:
+            if not row[1]:
+                raise Orphaned
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    @contextmanager
+    def committing(self, ordinal: int) -> Iterator[Connection | None]:
+        """A transaction for a range's articles; None if another process has it by now.
+
+        Raises:
+            CorpusError: the job has been ended by others.
+        """
+        with self._db.begin() as connection:
+            # Also held by who begins jobs: nobody can end this one in the meantime.
+            connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
+            row = connection.execute(
+                query("ingest", "still_mine"), {**self._keys, "ordinal": ordinal}
+            ).one()
+            if not row.running:
+                raise CorpusError(
+                    f"ingest job {self.job_id} was given up by others while this process was "
+                    "silent: run the same command again"
+                )
+            yield connection if row.mine else None
+
+    def done(
+        self,
+        connection: Connection,
+        ordinal: int,
+        *,
+        read: int,
+        outcome: Stored,
+        seen: Sequence[int],
+        failures: Sequence[Failure],
+        failed: int,
+    ) -> None:
+        """Count a range as done, in the transaction that wrote its articles.
+
+        Args:
+            connection: as `committing` gave it.
+            ordinal: of the range.
+            read: articles that it held.
+            outcome: what became of them.
+            seen: ids of those that are there.
+            failures: what went wrong.
+            failed: articles of which nothing was kept.
+        """
+        bad = {failure.source_key for failure in failures}
+        good = [key for key in outcome.article_ids if key not in bad]
+        resolve = {"dataset": self._task.dataset, "keys": good}
+        if good:
+            connection.execute(query("ingest", "resolve_errors"), resolve)
+        add_errors(connection, self._task.dataset, self.job_id, failures)
+        connection.execute(
+            query("ingest", "commit_range"),
+            {
+                "job_id": self.job_id,
+                "ordinal": ordinal,
+                "read": read,
+                "added": outcome.added,
+                "changed": outcome.changed,
+                "unchanged": outcome.unchanged,
+                "failed": failed,
+                "concepts": outcome.concepts,
+                "seen": list(seen),
+            },
+        )
+        articles = outcome.added + outcome.changed
+        counts = {"articles": articles, "concepts": outcome.concepts}
+        connection.execute(
+            query("ingest", "count_worker"), {"worker_id": self._worker_id, **counts}
+        )
+        self.timings.write(connection, self.job_id)
+
+    def release(self) -> None:
+        """Give back what was claimed and not committed."""
+        self._mine("release_ranges")
+
+    def complete(self) -> bool:
+        """Whether all ranges are committed."""
+        row = self._of_job("is_complete")
+        return row is None or bool(row[0])
+
+    def read(self) -> int:
+        """How many articles its ranges held."""
+        row = self._of_job("articles_read")
+        return 0 if row is None else int(row[0])
+
+    def finish(self, *, vanished: bool) -> Totals:
+        """End the job, if no other process has; say what became of it.
+
+        Args:
+            vanished: whether its ranges hold all that its source has.
+        """
+        keys = {"job_id": self.job_id}
+        with self._db.begin() as connection:
+            connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
+            totals = self._totals(connection)
+            if totals.status != "running":
+                return totals
+            self.timings.write(connection, self.job_id)
+            if vanished:
+                connection.execute(query("ingest", "add_vanished"), keys)
+            connection.execute(query("ingest", "finish_job"), {**keys, "vanished": vanished})
+            connection.execute(query("ingest", "forget_ranges"), {"dataset": self._task.dataset})
+            return self._totals(connection)
+
+    def leave(self) -> None:
+        """Give everything back; a job that nobody is left in has failed, unless it is finished."""
+        try:
+            with self._db.begin() as connection:
+                connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
+                connection.execute(query("ingest", "release_ranges"), self._keys)
+                connection.execute(query("ingest", "end_worker"), {"worker_id": self._worker_id})
+                self.timings.write(connection, self.job_id)
+                self._end_dead(connection)
+        finally:
+            self.session.close()
+
+    @property
+    def _keys(self) -> dict[str, int]:
+        return {"job_id": self.job_id, "worker_id": self._worker_id}
+
+    def _enter(self, connection: Connection) -> tuple[int, bool]:
+        task = self._task
+        connection.execute(query("corpus", "lock_dataset"), {"dataset": task.dataset})
+        self._end_dead(connection)
+        job_id = find(connection, task) if task.shared else None
+        joined = job_id is not None
+        if job_id is None:
+            job_id = add_job(
+                connection, task.dataset, task.reader, task.source, task.options, task.total
+            )
+        connection.execute(
+            query("ingest", "add_worker"),
+            {"worker_id": self._worker_id, "job_id": job_id, "name": worker_name()},
+        )
+        return job_id, joined
+
+    def _end_dead(self, connection: Connection) -> None:
+        dataset = {"dataset": self._task.dataset}
+        connection.execute(query("ingest", "end_dead_jobs"), dataset)
+        connection.execute(query("ingest", "forget_ranges"), dataset)
+
+    def _totals(self, connection: Connection) -> Totals:
+        row = connection.execute(query("ingest", "job_totals"), {"job_id": self.job_id}).one()
+        return Totals(**row._mapping)
+
+    def _mine(self, name: str) -> tuple[Any, ...] | None:
+        return self.session.ask(name, **self._keys)
+
+    def _of_job(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
+        return self.session.ask(name, job_id=self.job_id, **parameters)
+
+
+def find(connection: Connection, task: Task) -> int | None:
+    """The job of this task that somebody works on."""
+    row = connection.execute(
+        query("ingest", "job_to_join"),
+        {
+            "dataset": task.dataset,
+            "reader": task.reader,
+            "source": task.source,
+            "options": json.dumps(task.options),
+        },
+    ).one_or_none()
+    return None if row is None else int(row.job_id)
+
+
+@contextmanager
+def shared_job(db: Database, task: Task) -> Iterator[SharedJob]:
+    """Work in a job while the block lasts, and send heartbeats."""
+    job = SharedJob(db, task)
+    try:
+        with job.session.heartbeats():
+            yield job
+    finally:
+        job.leave()
