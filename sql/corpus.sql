@@ -1,8 +1,9 @@
 -- Articles and their concepts.
 
 -- name: lock_dataset
--- Whoever adds articles to a dataset waits for his turn, so that ordinals have no gap.
-SELECT encoder_id FROM dataset WHERE dataset_source = :dataset FOR UPDATE;
+-- Whoever adds articles to a dataset waits for his turn, so that ordinals have no gap. Concepts may
+-- be written meanwhile.
+SELECT encoder_id FROM dataset WHERE dataset_source = :dataset FOR NO KEY UPDATE;
 
 -- name: begin_import
 -- Plans that were made when the tables were small are made anew.
@@ -24,18 +25,26 @@ SELECT a.source_key, a.article_id, a.content_hash, a.options_hash,
 FROM article a
 WHERE a.dataset_source = :dataset AND a.source_key = ANY (:source_keys ::text[]);
 
+-- name: new_article_ids
+-- Ids for articles that are about to be added.
+SELECT nextval(pg_get_serial_sequence('article', 'article_id')) FROM generate_series(1, :how_many);
+
+-- name: articles_come_later
+-- In this transaction concepts and episodes are written before the articles that they belong to.
+SET CONSTRAINTS fk_cpe_entry_article_id_dataset_source, fk_episode_article_id DEFERRED;
+
 -- name: add_articles
 -- New articles at the end of the dataset, in the order given.
-INSERT INTO article (dataset_source, source_key, ordinal, title, url, content_hash, text_hash,
-                     options_hash, job_id)
-SELECT :dataset, n.source_key, n.place - 1 + (
+INSERT INTO article (article_id, dataset_source, source_key, ordinal, title, url, content_hash,
+                     text_hash, options_hash, job_id)
+OVERRIDING SYSTEM VALUE
+SELECT n.article_id, :dataset, n.source_key, n.place - 1 + (
            SELECT coalesce(max(ordinal) + 1, 0) FROM article WHERE dataset_source = :dataset
        ), n.title, n.url, n.content_hash, n.text_hash,
        CAST(:options_hash AS bytea), CAST(:job_id AS bigint)
-FROM unnest(:source_keys ::text[], :titles ::text[], :urls ::text[],
+FROM unnest(:article_ids ::bigint[], :source_keys ::text[], :titles ::text[], :urls ::text[],
             :content_hashes ::bytea[], :text_hashes ::bytea[])
-     WITH ORDINALITY AS n (source_key, title, url, content_hash, text_hash, place)
-RETURNING source_key, article_id;
+     WITH ORDINALITY AS n (article_id, source_key, title, url, content_hash, text_hash, place);
 
 -- name: update_articles
 -- What the changed articles are now.

@@ -91,6 +91,14 @@ WHERE r.job_id = :job_id AND r.done_at IS NULL
 ORDER BY r.ordinal
 LIMIT 1;
 
+-- name: end_if_silent
+-- The server ends this transaction, should its process be stopped or its machine vanish.
+SET LOCAL idle_in_transaction_session_timeout = '90s';
+
+-- name: still_here
+-- Said in a transaction that waits.
+SELECT;
+
 -- name: source_ended
 -- The source has so many ranges; nothing is behind them. No row where that contradicts another one.
 UPDATE ingest_job SET ranges = :ranges

@@ -31,8 +31,9 @@ from lvmdb.corpus.ranges import Ranges
 from lvmdb.corpus.replacing import Origin
 from lvmdb.corpus.shared_job import SharedJob
 from lvmdb.corpus.steps import Batch, Cut
-from lvmdb.corpus.store import Stored, store
+from lvmdb.corpus.store import OvertakenError, Stored, store, write_ahead
 from lvmdb.db.engine import Database, is_about_the_data, translated_errors
+from lvmdb.db.queries import query
 from lvmdb.errors import CorpusError, DatabaseError
 from lvmdb.progress import Advance
 
@@ -144,12 +145,11 @@ class Pipeline:
         if plan.episodes is not None and batch.works:
             with timings.timed("episodes", batch.concepts):
                 steps.group(batch, plan.episodes)
-        self._job.await_turn(batch.range.ordinal)
         began = time.perf_counter()
         try:
             outcome = self._store(batch, together=True)
-        except DatabaseError as error:
-            if not is_about_the_data(error):
+        except (DatabaseError, OvertakenError) as error:
+            if isinstance(error, DatabaseError) and not is_about_the_data(error):
                 raise
             # One of the articles is refused: which, is found by writing each by itself.
             outcome = self._store(batch, together=False)
@@ -205,11 +205,25 @@ class Pipeline:
         plan, job, ordinal = self._plan, self._job, batch.range.ordinal
         tagger = None if plan.tagger is None else plan.tagger.name
         articles = [(work.article(plan.source, tagger), work.digest) for work in batch.works]
-        with job.committing(ordinal) as connection:
-            if connection is None:
+        with self._db.begin() as connection:
+            written: dict[str, int] = {}
+            if together:
+                # Most of the work needs no turn. Whoever has these articles afterwards, should this
+                # process fall silent, waits for the end of this transaction.
+                connection.execute(query("ingest", "end_if_silent"))
+                new = [w.article(plan.source, tagger) for w in batch.works if w.article_id is None]
+                written = write_ahead(connection, plan.dataset, self._encoder_id, new)
+            waited = job.await_turn(
+                ordinal, lambda: connection.execute(query("ingest", "still_here"))
+            )
+            if waited:
+                job.timings.spent("wait", 0, waited)
+                job.timings.spent("store", 0, -waited)
+            if not job.may_commit(connection, ordinal):
+                connection.rollback()
                 return Stored()
             if together:
-                outcome, refused = self._written(connection, articles), list[Failure]()
+                outcome, refused = self._written(connection, articles, written), list[Failure]()
             else:
                 outcome, refused = self._one_by_one(connection, articles)
             refused += [Failure("store", reason, key) for key, reason in outcome.refused]
@@ -225,7 +239,9 @@ class Pipeline:
             )
         return outcome
 
-    def _written(self, connection: Connection, articles: Articles) -> Stored:
+    def _written(
+        self, connection: Connection, articles: Articles, written: dict[str, int] | None = None
+    ) -> Stored:
         return store(
             connection,
             self._plan.dataset,
@@ -233,6 +249,7 @@ class Pipeline:
             [article for article, _ in articles],
             [digest for _, digest in articles],
             origin=Origin(self._job.job_id, self._plan.options_hash),
+            written=written,
         )
 
     def _one_by_one(

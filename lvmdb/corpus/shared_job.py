@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -122,38 +122,43 @@ class SharedJob:
             )
         self._of_job("drop_ranges_behind", ranges=ranges)
 
-    def await_turn(self, ordinal: int) -> None:
-        """Wait until all ranges before this one are committed.
+    def await_turn(self, ordinal: int, meanwhile: Callable[[], object] = lambda: None) -> float:
+        """Wait until all ranges before this one are committed; returns the seconds.
+
+        Args:
+            ordinal: of the range.
+            meanwhile: called now and then.
 
         Raises:
             Orphaned: the process that has the next one is gone.
         """
-        wait = FIRST_WAIT
+        wait = waited = 0.0
         while (row := self._of_job("next_in_turn")) is not None and row[0] < ordinal:
             if not row[1]:
                 raise Orphaned
+            wait = min(2 * wait or FIRST_WAIT, LONGEST_WAIT)
             time.sleep(wait)
-            wait = min(2 * wait, LONGEST_WAIT)
+            waited += wait
+            meanwhile()
+        return waited
 
-    @contextmanager
-    def committing(self, ordinal: int) -> Iterator[Connection | None]:
-        """A transaction for a range's articles; None if another process has it by now.
+    def may_commit(self, connection: Connection, ordinal: int) -> bool:
+        """Whether a range is still this process's, and stays so until the transaction ends.
 
         Raises:
             CorpusError: the job has been ended by others.
         """
-        with self._db.begin() as connection:
-            # Also held by who begins jobs: nobody can end this one in the meantime.
-            connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
-            row = connection.execute(
-                query("ingest", "still_mine"), {**self._keys, "ordinal": ordinal}
-            ).one()
-            if not row.running:
-                raise CorpusError(
-                    f"ingest job {self.job_id} was given up by others while this process was "
-                    "silent: run the same command again"
-                )
-            yield connection if row.mine else None
+        # Also held by who begins jobs: nobody can end this one in the meantime.
+        connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
+        row = connection.execute(
+            query("ingest", "still_mine"), {**self._keys, "ordinal": ordinal}
+        ).one()
+        if not row.running:
+            raise CorpusError(
+                f"ingest job {self.job_id} was given up by others while this process was "
+                "silent: run the same command again"
+            )
+        return bool(row.mine)
 
     def done(
         self,
@@ -169,7 +174,7 @@ class SharedJob:
         """Count a range as done, in the transaction that wrote its articles.
 
         Args:
-            connection: as `committing` gave it.
+            connection: in which `may_commit` said so.
             ordinal: of the range.
             read: articles that it held.
             outcome: what became of them.

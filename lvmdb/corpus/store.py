@@ -6,7 +6,7 @@ same articles changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,10 @@ from lvmdb.db.queries import query
 from lvmdb.db.schema.corpus import dataset, encoder
 from lvmdb.db.types import checked_name
 from lvmdb.errors import CorpusError, UnknownNameError
+
+
+class OvertakenError(CorpusError):
+    """Another process has written an article that this one took for new."""
 
 
 @dataclass
@@ -108,6 +112,32 @@ def import_hash(article: ChunkedArticle) -> bytes:
     return content_hash(np.ascontiguousarray(article.vectors).data.cast("B"), *article.texts)
 
 
+def write_ahead(
+    connection: Connection,
+    dataset_source: str,
+    encoder_id: int | None,
+    articles: Sequence[ChunkedArticle],
+    meanwhile: Callable[[], object] | None = None,
+) -> dict[str, int]:
+    """Write the concepts and episodes of new articles, and not yet the articles themselves.
+
+    That is most of the work, and unlike the rest needs no turn: others may write theirs at the same
+    time. `store` does the rest, in the same transaction.
+
+    Returns:
+        The ids that the articles will have, by their keys.
+    """
+    if not articles:
+        return {}
+    found = connection.execute(query("corpus", "new_article_ids"), {"how_many": len(articles)})
+    ids = [int(number) for number in found.scalars()]
+    connection.execute(query("corpus", "articles_come_later"))
+    placed = with_episodes(connection, list(zip(articles, ids, strict=True)))
+    shape = _shape(dataset_source, encoder_id, articles)
+    copy_concepts(connection, "cpe_entry", shape, placed, meanwhile)
+    return dict(zip((article.source_key for article in articles), ids, strict=True))
+
+
 def store(
     connection: Connection,
     dataset_source: str,
@@ -117,6 +147,7 @@ def store(
     meanwhile: Callable[[], object] | None = None,
     *,
     origin: Origin = NOWHERE,
+    written: Mapping[str, int] | None = None,
 ) -> Stored:
     """Write whole articles in the connection's transaction.
 
@@ -128,18 +159,25 @@ def store(
         hashes: the content hash of each.
         meanwhile: called again and again while the server writes, for work of some milliseconds.
         origin: the job that they come from, and what was done to their texts.
+        written: what `write_ahead` gave for those that were new then.
 
     Returns:
         What became of them. An article whose hash is known stays as it is. Of one that changed,
         concepts with the same text in the same place stay, with all that they have; where a frozen
         sequence set holds it and others would go or come, it is refused.
+
+    Raises:
+        OvertakenError: an article that was written ahead is there by now.
     """
+    written = {} if written is None else written
     keys = [article.source_key for article in articles]
     connection.execute(query("corpus", "lock_dataset"), {"dataset": dataset_source})
     rows = connection.execute(
         query("corpus", "known_articles"), {"dataset": dataset_source, "source_keys": keys}
     )
     known = {row.source_key: row for row in rows}
+    if known.keys() & written.keys():
+        raise OvertakenError("another process has added an article of this range")
     outcome = Stored(article_ids={key: row.article_id for key, row in known.items()})
     new: list[tuple[ChunkedArticle, bytes]] = []
     changed: list[Changed] = []
@@ -153,15 +191,24 @@ def store(
             before = None if row.options_hash is None else bytes(row.options_hash)
             recode = before != origin.options_hash
             changed.append(Changed(article, digest, row.article_id, row.frozen_in, recode))
-    shape = Shape(
-        dataset_source,
-        encoder_id,
-        coded=any(article.codes is not None for article in articles),
-        grouped=any(article.episodes is not None for article in articles),
-    )
     if new:
-        outcome += _add(connection, shape, new, origin, meanwhile)
+        left = [article for article, _ in new if article.source_key not in written]
+        ids = {**written, **write_ahead(connection, dataset_source, encoder_id, left, meanwhile)}
+        ids = {article.source_key: ids[article.source_key] for article, _ in new}
+        connection.execute(
+            query("corpus", "add_articles"),
+            {
+                "dataset": dataset_source,
+                "article_ids": list(ids.values()),
+                "source_keys": list(ids),
+                **article_columns(new),
+                **origin.columns,
+            },
+        )
+        concepts = sum(len(article.texts) for article, _ in new)
+        outcome += Stored(added=len(new), concepts=concepts, article_ids=ids)
     if changed:
+        shape = _shape(dataset_source, encoder_id, [one.article for one in changed])
         concepts, refused = replace(connection, shape, changed, origin, meanwhile)
         outcome.concepts += concepts
         outcome.changed += len(changed) - len(refused)
@@ -169,25 +216,12 @@ def store(
     return outcome
 
 
-def _add(
-    connection: Connection,
-    shape: Shape,
-    new: Sequence[tuple[ChunkedArticle, bytes]],
-    origin: Origin,
-    meanwhile: Callable[[], object] | None,
-) -> Stored:
-    """Write articles that are not there, at the end of the dataset, in the order given."""
-    added = connection.execute(
-        query("corpus", "add_articles"),
-        {
-            "dataset": shape.dataset_source,
-            "source_keys": [article.source_key for article, _ in new],
-            **article_columns(new),
-            **origin.columns,
-        },
+def _shape(
+    dataset_source: str, encoder_id: int | None, articles: Sequence[ChunkedArticle]
+) -> Shape:
+    return Shape(
+        dataset_source,
+        encoder_id,
+        coded=any(article.codes is not None for article in articles),
+        grouped=any(article.episodes is not None for article in articles),
     )
-    ids = {row.source_key: row.article_id for row in added}
-    articles = [(article, ids[article.source_key]) for article, _ in new]
-    placed = with_episodes(connection, articles)
-    concepts = copy_concepts(connection, "cpe_entry", shape, placed, meanwhile)
-    return Stored(added=len(new), concepts=concepts, article_ids=ids)

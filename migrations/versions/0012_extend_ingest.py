@@ -49,6 +49,10 @@ COMMENT ON COLUMN article.options_hash IS
 COMMENT ON COLUMN article.job_id IS 'the job that wrote it last; says from which source it came';
 CREATE INDEX ix_article_job_id ON article (job_id);
 
+-- An ingest writes concepts and episodes before it is an article's turn to get its ordinal.
+ALTER TABLE cpe_entry ALTER CONSTRAINT fk_cpe_entry_article_id_dataset_source DEFERRABLE;
+ALTER TABLE episode ALTER CONSTRAINT fk_episode_article_id DEFERRABLE;
+
 CREATE TABLE ingest_worker (
     worker_id BIGINT GENERATED ALWAYS AS IDENTITY,
     job_id BIGINT NOT NULL,
@@ -128,6 +132,8 @@ COMMENT ON VIEW live_ingest_worker IS
 DOWNGRADE = """
 DROP VIEW live_ingest_worker;
 DROP TABLE ingest_vanished, ingest_range, ingest_worker;
+ALTER TABLE cpe_entry ALTER CONSTRAINT fk_cpe_entry_article_id_dataset_source NOT DEFERRABLE;
+ALTER TABLE episode ALTER CONSTRAINT fk_episode_article_id NOT DEFERRABLE;
 ALTER TABLE article DROP COLUMN job_id, DROP COLUMN options_hash;
 DROP INDEX ix_ingest_error_source_key;
 ALTER TABLE ingest_error DROP COLUMN tries, DROP COLUMN resolved_at;

@@ -196,10 +196,11 @@ def test_processes_share_a_job_and_one_may_die(
         # It has claimed the first ranges, and says so; then it waits to be killed.
         real = SharedJob.await_turn
 
-        def stuck(self: SharedJob, ordinal: int) -> None:
-            real(self, ordinal)
+        def stuck(self: SharedJob, ordinal: int, meanwhile: Callable[[], object]) -> float:
+            real(self, ordinal, meanwhile)
             os.write(writing, b"x")
             signal.pause()
+            raise AssertionError("it is killed")
 
         monkeypatch.setattr(SharedJob, "await_turn", stuck)
 
@@ -207,7 +208,7 @@ def test_processes_share_a_job_and_one_may_die(
     os.read(reading, 1)
     waits = SharedJob.await_turn
 
-    def waiting(self: SharedJob, ordinal: int) -> None:
+    def waiting(self: SharedJob, ordinal: int, meanwhile: Callable[[], object]) -> float:
         nonlocal joined
         if not joined:
             joined = True
@@ -215,7 +216,7 @@ def test_processes_share_a_job_and_one_may_die(
             assert ordinal > 0
             first.kill()
             first.join()
-        waits(self, ordinal)
+        return waits(self, ordinal, meanwhile)
 
     monkeypatch.setattr(SharedJob, "await_turn", waiting)
     done = ingest(db, plan)
@@ -267,7 +268,7 @@ def vanish(sql: Sql) -> Callable[[SharedJob], None]:
 
 
 def test_ranges_go_to_whoever_is_there(
-    jobs: Callable[..., SharedJob], sql: Sql, vanish: Callable[[SharedJob], None]
+    db: Database, jobs: Callable[..., SharedJob], sql: Sql, vanish: Callable[[SharedJob], None]
 ) -> None:
     one, two = jobs(), jobs()
     assert (one.joined, two.joined, two.job_id) == (False, True, one.job_id)
@@ -289,10 +290,9 @@ def test_ranges_go_to_whoever_is_there(
         "WHERE worker_id = %s", [one.session.worker_id])  # fmt: skip
     assert third.claim() == 0
     # Nothing of what has been taken from it can be committed.
-    with one.committing(0) as connection:
-        assert connection is None
-    with one.committing(1) as connection:
-        assert connection is not None
+    with db.begin() as connection:
+        assert not one.may_commit(connection, 0)
+        assert one.may_commit(connection, 1)
     third.source_ends(4)
     assert [third.claim() for _ in range(4)] == [1, 2, 3, None]
     with pytest.raises(CorpusError, match="give all of them the same source"):
@@ -316,15 +316,15 @@ def test_a_turn_that_nobody_has_is_told(
 
 
 def test_a_job_given_up_by_others_is_not_written_to(
-    jobs: Callable[..., SharedJob], sql: Sql
+    db: Database, jobs: Callable[..., SharedJob], sql: Sql
 ) -> None:
     silent = jobs()
     assert silent.claim() == 0
     sql("UPDATE ingest_worker SET heartbeat_at = now() - interval '2 minutes'")
     anew = jobs()
     assert (anew.joined, anew.claim()) == (False, 0)
-    with pytest.raises(CorpusError, match="given up by others"), silent.committing(0):
-        pass
+    with pytest.raises(CorpusError, match="given up by others"), db.begin() as connection:
+        silent.may_commit(connection, 0)
     anew.leave()
     silent.session.close()
 

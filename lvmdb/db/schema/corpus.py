@@ -143,7 +143,7 @@ episode = Table(
     Column(
         "article_id",
         BigInteger,
-        ForeignKey("article.article_id", ondelete="CASCADE"),
+        ForeignKey("article.article_id", ondelete="CASCADE", deferrable=True),
         nullable=False,
     ),
     Column("ordinal", Integer, nullable=False),
@@ -219,6 +219,7 @@ cpe_entry = Table(
         ["article_id", "dataset_source"],
         ["article.article_id", "article.dataset_source"],
         ondelete="CASCADE",
+        deferrable=True,  # an ingest writes concepts before it is the article's turn
     ),
     ForeignKeyConstraint(
         ["dataset_source", "encoder_id"], ["dataset.dataset_source", "dataset.encoder_id"]
