@@ -67,7 +67,11 @@ def serve() -> None:
     "sentence-transformers/gtr-t5-base]",
 )
 @click.option(
-    "--chunker", default="sentence", show_default=True, metavar="C", help="What ingest cuts with."
+    "--chunker",
+    default="sentence",
+    show_default=True,
+    metavar="C",
+    help="What ingest cuts with; semantic lets chunking load the encoder, too.",
 )
 @click.option(
     "--tagger", default="embedding", show_default=True, metavar="T", help="embedding or llm."

@@ -1,27 +1,24 @@
-"""The chunking service, port 8001: `POST /chunk` and `/chunk/batch` cut texts into concepts.
-
-The semantic chunker compares sentences: it is there where the service was started with an encoder.
-"""
+"""The chunking service, port 8001: `POST /chunk` and `/chunk/batch` cut texts into concepts."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import threading
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel, Field, StringConstraints
 
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import CHUNKERS, Chunker, Embed, get_chunker
 from lvmdb.corpus.chunkers.semantic import SemanticChunker
-from lvmdb.corpus.encoder import Encoder
 from lvmdb.db.engine import Database
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import NO_ENCODER, encoder_part
+from lvmdb.services.models import encoder_part
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.parts import Part
 from lvmdb.services.problems import ProblemError, documented
 from lvmdb.services.requests import StrictModel, StrictRoute, Text
 from lvmdb.services.work import Deadline
@@ -81,16 +78,21 @@ class ChunkBatchAnswer(Cut):
 def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     """The service."""
     database = Database(options.dsn)
-    encoder = None
-    if options.encoder not in (None, NO_ENCODER):
-        encoder = encoder_part(database, options)
+    encoder = encoder_part(database, options) if options.chunker == SemanticChunker.name else None
     context = Context("chunking", options, limits, database, [encoder] if encoder else [])
+    encoding = threading.Lock()  # a tokenizer is for one thread at a time
     router = APIRouter(route_class=StrictRoute, tags=["chunking"])
 
     async def answer(cutting: Cutting, texts: list[str], kind: type[Cut]) -> Response:
-        chunker = _chunker(cutting, encoder)
+        model = encoder.get() if encoder is not None else None
 
         def work(deadline: Deadline) -> bytes:
+            def embed(sentences: Sequence[str]) -> Vectors:
+                assert model is not None
+                with encoding:
+                    return model.encode(sentences, deadline.check)
+
+            chunker = _chunker(cutting, None if model is None else embed)
             found = []
             for text in texts:
                 deadline.check()
@@ -119,29 +121,19 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     )
 
 
-def _chunker(cutting: Cutting, encoder: Part[Encoder] | None) -> Chunker:
-    embed = None
-    if cutting.chunker == SemanticChunker.name:
-        if encoder is None:
-            raise _invalid("chunker", "semantic needs an encoder: start the service with --encoder")
-        embed = encoder.get().encode
-    return _known(cutting.chunker, embed, tuple(sorted(cutting.options.items())))
-
-
-@lru_cache(maxsize=64)
-def _known(
-    name: str, embed: Embed | None, options: tuple[tuple[str, int | float | str], ...]
-) -> Chunker:
-    """A chunker, whose options are of their defaults' types."""
-    defaults = get_chunker(name, embed=embed).options
-    for option, value in options:
-        if option in defaults and type(value) is not type(defaults[option]):
-            kind = type(defaults[option]).__name__
-            message = f"must be of type {kind}, as is its default {defaults[option]!r}"
-            raise _invalid(f"options.{option}", message)
-    given: dict[str, Any] = dict(options)
-    return get_chunker(name, embed=embed, **given)
-
-
-def _invalid(field: str, message: str) -> ProblemError:
-    return ProblemError(422, "invalid_request", f"{field}: {message}", [(field, message)])
+def _chunker(cutting: Cutting, embed: Embed | None) -> Chunker:
+    """The chunker that was asked for, with options of their defaults' types."""
+    if cutting.chunker == SemanticChunker.name and embed is None:
+        raise ProblemError(
+            422,
+            "invalid_request",
+            "the semantic chunker compares vectors: start the service with --chunker semantic",
+        )
+    defaults = get_chunker(cutting.chunker, embed=embed).options
+    for option, value in cutting.options.items():
+        default = defaults.get(option, value)
+        if type(value) is not type(default) and (type(value), type(default)) != (int, float):
+            message = f"must be of type {type(default).__name__}, as is its default {default!r}"
+            field = f"options.{option}"
+            raise ProblemError(422, "invalid_request", f"{field}: {message}", [(field, message)])
+    return get_chunker(cutting.chunker, embed=embed, **cutting.options)

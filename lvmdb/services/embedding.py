@@ -41,9 +41,11 @@ class EmbedAnswer(BaseModel):
     """One vector of unit norm for each text, in the order of the texts."""
 
     encoder: str
-    revision: str = Field(description="Of the encoder's weights.")
+    revision: str | None = Field(description="Of the encoder's weights; null if not known.")
     dimension: int
-    max_tokens: int = Field(description="What lies behind so many tokens of a text does not count.")
+    max_tokens: int | None = Field(
+        description="What lies behind so many tokens of a text does not count; null if not known."
+    )
     vectors: list[list[float]] | list[str]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,10 @@ from sqlalchemy import select
 
 from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.chunker import get_chunker
+from lvmdb.corpus.chunkers.semantic import SemanticChunker
 from lvmdb.corpus.ingest import IngestPlan
 from lvmdb.corpus.ingest import ingest as run_ingest
-from lvmdb.corpus.readers.base import OnError
+from lvmdb.corpus.readers.base import OnError, Place, Reader, given, made
 from lvmdb.db.engine import Database
 from lvmdb.db.schema.corpus import ingest_error, ingest_job
 from lvmdb.services.application import application
@@ -73,8 +74,9 @@ class IngestAnswer(BaseModel):
 def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     """The service."""
     database = Database(options.dsn)
-    chunker = get_chunker(options.chunker)
     vectors = options.encoder != NO_ENCODER
+    if not vectors or options.chunker != SemanticChunker.name:
+        get_chunker(options.chunker)  # told now, not at the first request
     encoder = encoder_part(database, options)
     context = Context("ingest", options, limits, database, [encoder] if vectors else [])
     router = APIRouter(route_class=StrictRoute, tags=["ingest"])
@@ -94,42 +96,26 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         _require_distinct(request.articles)
         await context.require_database()
         model = encoder.get() if vectors else None
-        source = f"{READER}:{uuid.uuid4()}"
-        articles = [RawArticle(a.source_key, a.title, a.text, a.url) for a in request.articles]
-
-        def read(
-            source: str | Path,
-            *,
-            start: int = 0,
-            limit: int | None = None,
-            on_error: OnError | None = None,
-        ) -> Iterator[RawArticle]:
-            for article in articles[:limit][start:]:
-                deadline_of[0].check()
-                yield article
-
-        deadline_of: list[Deadline] = []
 
         def work(deadline: Deadline) -> IngestAnswer:
-            deadline_of.append(deadline)
             plan = IngestPlan(
                 dataset=dataset,
                 reader_name=READER,
-                reader=read,
-                source=source,
-                chunker=chunker,
+                reader=_reader(request.articles, deadline),
+                source=f"{READER}:{uuid.uuid4()}",
+                chunker=get_chunker(options.chunker, embed=None if model is None else model.encode),
                 encoder=None if model is None else model.name,
                 load_encoder=encoder.get,
             )
             stored, failed = run_ingest(database, plan)
             return IngestAnswer(
                 dataset=dataset,
-                job=source,
+                job=plan.source,
                 added=stored.added,
                 changed=stored.changed,
                 unchanged=stored.unchanged,
                 concepts=stored.concepts,
-                failed=_failures(database, source) if failed else [],
+                failed=_failures(database, plan.source) if failed else [],
             )
 
         return await context.work.run(work)
@@ -140,6 +126,25 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         "lvmdb ingest",
         "Articles to ordered, embedded concepts in the database, exactly once.",
     )
+
+
+def _reader(articles: Sequence[Article], deadline: Deadline) -> Reader:
+    """A reader of articles that are at hand; it ends when nobody waits any more."""
+
+    def place(article: Article) -> Place:
+        deadline.check()
+        return given(RawArticle(article.source_key, article.title, article.text, article.url))
+
+    def read(
+        source: str | Path,
+        *,
+        start: int = 0,
+        limit: int | None = None,
+        on_error: OnError | None = None,
+    ) -> Iterator[RawArticle]:
+        return made(map(place, articles), start, limit, on_error)
+
+    return read
 
 
 def _require_distinct(articles: list[Article]) -> None:

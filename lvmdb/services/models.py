@@ -5,11 +5,17 @@ from __future__ import annotations
 from lvmdb.corpus import encoders
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
 from lvmdb.corpus.encoder import Encoder
+from lvmdb.corpus.http import Patience
+from lvmdb.corpus.llm import Llm
+from lvmdb.corpus.llm_tagger import LlmTagger
 from lvmdb.corpus.tagging import TAGGERS, Tagger
 from lvmdb.db.engine import Database
 from lvmdb.errors import EncoderError, UnknownNameError
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.parts import Part
+
+PATIENCE = Patience(answer_s=25.0, tries=2)
+"""With a language model: callers of the service wait as well, and can ask again."""
 
 NO_ENCODER = "none"
 """Asks for concepts without vectors."""
@@ -44,7 +50,8 @@ def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[
         raise UnknownNameError("tagger", options.tagger, TAGGERS)
 
     def load() -> Tagger:
-        assert encoder is not None
+        if encoder is None:
+            return LlmTagger(Llm.from_settings(options.settings, patience=PATIENCE))
         tagger = EmbeddingTagger(encoder.wait().encode)
         # The labels' definitions are encoded now, not at the first request.
         tagger.decide(encoder.wait().encode(["warm"]))

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,12 @@ from typing import Any
 import pytest
 
 from lvmdb.db.engine import Database
+from lvmdb.errors import ServiceError
+from lvmdb.services import watch
+from lvmdb.services.catalogue import chosen
+from lvmdb.services.options import ServiceOptions
+from lvmdb.services.supervisor import Supervisor
+from lvmdb.settings import Settings
 
 FreshDatabase = Callable[..., AbstractContextManager[Database]]
 
@@ -100,55 +107,56 @@ def test_a_service_is_started_looked_at_and_stopped(lvmdb: Lvmdb) -> None:
     port = lvmdb.base + 1
     out, err = lvmdb(*lvmdb.serve("--detach"))
     assert out == f"chunking: http://127.0.0.1:{port}\n", err
-    assert answers(port)
     before = lvmdb.seen(code=0)
     assert (before["state"], before["starts"]) == ("ready", 1)
-    _, err = lvmdb(*lvmdb.serve("--detach"), code=1)
-    assert err == f"lvmdb: the service chunking runs already at http://127.0.0.1:{port}\n"
 
     os.kill(before["pid"], signal.SIGKILL)
     wait_for(lambda: lvmdb.record()["starts"] == 2 and lvmdb.record()["live"])
     assert answers(port)
-    after = lvmdb.record()
-    assert (after["supervisor"], after["pid"] != before["pid"]) == (
-        lvmdb.record()["supervisor"], True)  # fmt: skip
+    assert lvmdb.record()["pid"] != before["pid"]
 
-    out, _ = lvmdb("serve", "stop")
-    assert out == "stopped: chunking\n"
+    assert lvmdb("serve", "stop") == ("stopped: chunking\n", "")
     assert not (lvmdb.home / "services/chunking.json").exists()
     said = (lvmdb.home / "services/chunking.log").read_text()
     assert "by signal 9; starts again" in said
     assert '"GET /health/live HTTP/1.1" 200' in said
 
 
-def test_what_kill_leaves_is_noticed_and_ctrl_c_leaves_nothing(lvmdb: Lvmdb) -> None:
-    port = lvmdb.base + 1
+def test_what_kill_leaves_is_noticed(lvmdb: Lvmdb) -> None:
     with lvmdb.popen("-q", *lvmdb.serve()) as supervisor:
-        wait_for(lambda: answers(port))
+        wait_for(lambda: answers(lvmdb.base + 1))
         child = lvmdb.record()["pid"]
         supervisor.kill()
     wait_for(lambda: not _runs(child))  # its lifeline is cut
-    killed = lvmdb.seen(code=1)
-    assert (killed["state"], killed["reason"]) == (
-        "killed", "its processes were killed: start it again")  # fmt: skip
+    (seen,) = [s for s in watch.look(lvmdb.home) if s.service == "chunking"]
+    assert (seen.state, seen.well) == ("killed", False)
 
-    with lvmdb.popen(*lvmdb.serve()) as supervisor:
-        wait_for(lambda: answers(port))
-        supervisor.send_signal(signal.SIGINT)
-        _, err = supervisor.communicate(timeout=SECONDS)
-    assert supervisor.returncode == 0, err
-    assert f"chunking: answers at http://127.0.0.1:{port}" in err
-    assert "chunking: stopped" in err
+
+def test_ctrl_c_leaves_nothing(lvmdb: Lvmdb) -> None:
+    said: list[str] = []
+    options = ServiceOptions(Settings(lvmdb.home), lvmdb.dsn)
+    supervisor = Supervisor(chosen(["chunking"]), options, lvmdb.base, said.append)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(supervisor.run)
+        wait_for(lambda: answers(lvmdb.base + 1))
+        with pytest.raises(ServiceError, match="runs already"):
+            supervisor.run()
+        supervisor.stop()  # as the handler of SIGINT and SIGTERM does
+        running.result(timeout=SECONDS)
+    assert f"chunking: answers at http://127.0.0.1:{lvmdb.base + 1}" in said
+    assert said[-1] == "chunking: stopped"
     assert not (lvmdb.home / "services/chunking.json").exists()
 
 
-def test_what_cannot_be_served_is_said_in_one_line(lvmdb: Lvmdb) -> None:
-    with socket.create_server(("127.0.0.1", lvmdb.base + 1)):
-        _, err = lvmdb(*lvmdb.serve(), code=1)
-    assert err == (
-        f"lvmdb: port {lvmdb.base + 1} of 127.0.0.1, for chunking, is taken: stop what listens "
-        "there, or choose other ports with --port-base\n"
-    )
+def test_a_port_that_is_taken_is_said_in_one_line(lvmdb: Lvmdb) -> None:
+    options = ServiceOptions(Settings(lvmdb.home), lvmdb.dsn)
+    supervisor = Supervisor(chosen(["chunking"]), options, lvmdb.base, pytest.fail)
+    said = f"port {lvmdb.base + 1} of 127.0.0.1, for chunking, is taken: .* --port-base"
+    with (
+        socket.create_server(("127.0.0.1", lvmdb.base + 1)),
+        pytest.raises(ServiceError, match=said),
+    ):
+        supervisor.run()
     assert not (lvmdb.home / "services/chunking.json").exists()
 
 

@@ -18,12 +18,13 @@ from starlette.testclient import TestClient
 from lvmdb.corpus import encoders
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
-from lvmdb.corpus.encoder import Encoder, EncoderSpec
+from lvmdb.corpus.encoder import EncoderSpec
+from lvmdb.corpus.http import Patience
 from lvmdb.corpus.sentence_encoder import SentenceEncoder
 from lvmdb.corpus.tagging import UNSURE, Tag
 from lvmdb.db.engine import Database
 from lvmdb.errors import UnknownNameError
-from lvmdb.services import embedding, ingest, tmd
+from lvmdb.services import chunking, embedding, ingest, models, tmd
 from lvmdb.services.options import ServiceOptions
 
 Clients = Mapping[str, TestClient]
@@ -37,15 +38,15 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def encoder(encoder_folder: Path) -> Encoder:
-    return SentenceEncoder.load(encoder_folder, EncoderSpec(str(encoder_folder)))
+def encoder(encoder_folder: Path) -> SentenceEncoder:
+    return SentenceEncoder.load(encoder_folder, EncoderSpec.of_name(str(encoder_folder)))
 
 
 def article(key: str, said: str = TEXTS[0]) -> dict[str, object]:
     return {"source_key": key, "title": f"Article {key}", "text": said}
 
 
-def test_vectors_are_the_encoders(clients: Clients, encoder: Encoder) -> None:
+def test_vectors_are_the_encoders(clients: Clients, encoder: SentenceEncoder) -> None:
     answer = clients["embedding"].post("/embed", json={"texts": TEXTS}).json()
     expected = encoder.encode(TEXTS)
     np.testing.assert_allclose(np.array(answer["vectors"], np.float32), expected, atol=1e-6)
@@ -89,6 +90,21 @@ def test_an_encoder_that_is_not_the_datasets_is_never_used(
         assert client.post("/embed", json={"texts": ["a"]}).status_code == 503
 
 
+def test_the_semantic_chunker_has_an_encoder_where_it_was_asked_for(
+    clients: Clients, serving: Serving, service_options: ServiceOptions, encoder: SentenceEncoder
+) -> None:
+    asked = {"text": "\n\n".join(TEXTS), "chunker": "semantic", "options": {"percentile": 50}}
+    refused = clients["chunking"].post("/chunk", json=asked)
+    assert refused.status_code == 422
+    assert "--chunker semantic" in refused.json()["error"]["message"]
+    with serving(chunking.create(replace(service_options, chunker="semantic"))) as client:
+        assert client.get("/health").json()["checked"] == ["database", "encoder"]
+        expected = get_chunker("semantic", embed=encoder.encode, percentile=50.0)
+        answer = client.post("/chunk", json=asked).json()
+        assert answer["chunks"] == expected.chunk(str(asked["text"]))
+        assert answer["options"] == expected.options
+
+
 @pytest.mark.parametrize("chunker", ["sentence", "paragraph"])
 def test_chunks_are_the_chunkers(clients: Clients, chunker: str) -> None:
     whole = "\n\n".join(TEXTS)
@@ -122,7 +138,7 @@ def test_how_not_to_cut(clients: Clients, asked: dict[str, object], said: str) -
     assert said in answer.json()["error"]["message"]
 
 
-def test_codes_are_the_taggers(clients: Clients, encoder: Encoder) -> None:
+def test_codes_are_the_taggers(clients: Clients, encoder: SentenceEncoder) -> None:
     tags = EmbeddingTagger(encoder.encode).tag(TEXTS, encoder.encode(TEXTS))
     expected = [tmd.route(tag).model_dump() for tag in tags]
     batch = clients["tmd"].post("/route/batch", json={"texts": TEXTS}).json()
@@ -144,6 +160,26 @@ def test_a_code_that_is_not_known_is_null() -> None:
     nothing = {"domain": None, "task": None, "modifier": None, "tmd_code": None}
     assert tmd.route(UNSURE).model_dump() == {**nothing, "error": None}
     assert tmd.route(Tag(None, "no answer")).model_dump() == {**nothing, "error": "no answer"}
+
+
+def test_a_language_model_that_is_away_is_not_a_code(
+    serving: Serving, service_options: ServiceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "PATIENCE", Patience(tries=1))
+    options = replace(service_options, tagger="llm")
+    with serving(tmd.create(options), ready=False) as client:
+        for _ in range(500):
+            unready = client.get("/health")
+            if "LVMDB_LLM_URL" in unready.text:
+                break
+        assert unready.status_code == 503
+        assert [d["field"] for d in unready.json()["error"]["details"]] == ["tagger"]
+    away = replace(options.settings, llm_url="http://127.0.0.1:1/v1", llm_model="none")
+    with serving(tmd.create(replace(options, settings=away))) as client:
+        assert client.get("/health").json()["checked"] == ["database", "tagger"]
+        answer = client.post("/route", json={"text": TEXTS[0]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "endpoint_unavailable")
+        assert "retry-after" in answer.headers
 
 
 def test_an_unknown_tagger_or_chunker_is_refused_at_the_start(
