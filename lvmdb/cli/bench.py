@@ -8,8 +8,8 @@ import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app
 from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
-from lvmdb.cli.bench_retrieval import retrieval
 from lvmdb.cli.bench_ingest import ingest
+from lvmdb.cli.bench_retrieval import retrieval
 from lvmdb.cli.train import device_option
 
 

@@ -90,9 +90,7 @@ class PlanOptions:
             skip_broken=skip_broken,
         )
 
-    def _tagger(
-        self, app: App, encoder: str | None, load: Callable[[], Encoder]
-    ) -> Tagger | None:
+    def _tagger(self, app: App, encoder: str | None, load: Callable[[], Encoder]) -> Tagger | None:
         from lvmdb.corpus.embedding_tagger import DEFAULT_MARGIN, EmbeddingTagger
 
         name = self.tagger or ("none" if encoder is None else "embedding")

@@ -130,9 +130,7 @@ def bench_ingest(
     return _measured(passes, len(texts), len(articles))
 
 
-def _alone(
-    encoder: Encoder, texts: Sequence[str], into: _Passes, known: GivenVectors
-) -> None:
+def _alone(encoder: Encoder, texts: Sequence[str], into: _Passes, known: GivenVectors) -> None:
     began = time.perf_counter()
     vectors = encoder.encode(texts)
     into.add(ALONE, len(texts), time.perf_counter() - began)

@@ -233,9 +233,7 @@ def one_line(error: BaseException) -> str:
     return message if isinstance(error, LvmdbError) else f"{type(error).__name__}: {message}"
 
 
-def _encode(
-    works: Sequence[Work], encoder: Encoder, advance: Callable[[int], object]
-) -> int:
+def _encode(works: Sequence[Work], encoder: Encoder, advance: Callable[[int], object]) -> int:
     missing = [
         (work, seq) for work in works for seq in range(len(work.chunks)) if seq not in work.known
     ]

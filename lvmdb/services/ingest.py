@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
@@ -14,16 +14,19 @@ from sqlalchemy import select
 from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.chunkers.semantic import SemanticChunker
-from lvmdb.corpus.ingest import IngestPlan
+from lvmdb.corpus.embedding_tagger import EmbeddingTagger
+from lvmdb.corpus.episodes import EpisodeOptions
 from lvmdb.corpus.ingest import ingest as run_ingest
+from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.readers.base import OnError, Place, Reader, given, made
 from lvmdb.db.engine import Database
-from lvmdb.db.schema.corpus import ingest_error, ingest_job
+from lvmdb.db.schema.ingest import ingest_error
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import NO_ENCODER, encoder_part
+from lvmdb.services.models import NO_ENCODER, encoder_part, tagger_part
 from lvmdb.services.options import ServiceOptions
+from lvmdb.services.parts import Part
 from lvmdb.services.problems import ProblemError, documented
 from lvmdb.services.requests import Key, Name, StrictModel, StrictRoute, Text, Title, Url
 from lvmdb.services.work import Deadline
@@ -78,7 +81,11 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     if not vectors or options.chunker != SemanticChunker.name:
         get_chunker(options.chunker)  # told now, not at the first request
     encoder = encoder_part(database, options)
-    context = Context("ingest", options, limits, database, [encoder] if vectors else [])
+    # Codes by vectors are for concepts that have some.
+    coded = vectors or options.tagger != EmbeddingTagger.name
+    tagger = tagger_part(options, encoder if vectors else None) if coded else None
+    parts: list[Part[Any]] = [encoder] if vectors else []
+    context = Context("ingest", options, limits, database, [*parts, *([tagger] if tagger else [])])
     router = APIRouter(route_class=StrictRoute, tags=["ingest"])
 
     @router.post("/ingest", responses=documented(409))
@@ -106,16 +113,21 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
                 chunker=get_chunker(options.chunker, embed=None if model is None else model.encode),
                 encoder=None if model is None else model.name,
                 load_encoder=encoder.get,
+                tagger=tagger.get() if tagger else None,
+                episodes=EpisodeOptions() if vectors else None,
+                # A request is a job of its own, over articles that were looked at already.
+                shared=False,
+                survey=False,
             )
-            stored, failed = run_ingest(database, plan)
+            done = run_ingest(database, plan)
             return IngestAnswer(
                 dataset=dataset,
                 job=plan.source,
-                added=stored.added,
-                changed=stored.changed,
-                unchanged=stored.unchanged,
-                concepts=stored.concepts,
-                failed=_failures(database, plan.source) if failed else [],
+                added=done.totals.added,
+                changed=done.totals.changed,
+                unchanged=done.totals.unchanged,
+                concepts=done.totals.concepts,
+                failed=_failures(database, done.job_id) if done.totals.errors else [],
             )
 
         return await context.work.run(work)
@@ -157,11 +169,10 @@ def _require_distinct(articles: list[Article]) -> None:
         seen.add(article.source_key)
 
 
-def _failures(database: Database, source: str) -> list[Failed]:
+def _failures(database: Database, job_id: int) -> list[Failed]:
     statement = (
         select(ingest_error.c.source_key, ingest_error.c.step, ingest_error.c.message)
-        .join(ingest_job, ingest_job.c.job_id == ingest_error.c.job_id)
-        .where(ingest_job.c.source == source)
+        .where(ingest_error.c.job_id == job_id)
         .order_by(ingest_error.c.error_id)
     )
     with database.connect() as connection:
