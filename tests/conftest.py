@@ -66,7 +66,7 @@ TOGETHER = (
     "/integration/test_training.py",
     "/integration/services/",
     "/integration/test_worker_training.py",
-    "/unit/corpus/test_encoder.py",
+    "/unit/corpus/test_encoder",
 )
 """Where tests share something that takes seconds to make."""
 

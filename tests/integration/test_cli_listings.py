@@ -41,7 +41,6 @@ LISTINGS = {
     "ingest vanished": {"dataset", "article", "source"},
     "verify": {"dataset", "check", "value", "wanted", "result"},
     "verify --show lengths": {"words_from", "concepts", "mean_characters"},
-    "verify --show sample": {"title", "concept_text", "tmd_code"},
     "verify --show tmd": {"tmd_code", "domain", "concepts", "share"},
     "architectures": {"name", "kind", "parameters"},
     "architectures mamba2": {"option", "default", "of"},

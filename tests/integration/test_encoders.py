@@ -14,6 +14,7 @@ import pytest
 import tiny_t5
 from answering_server import AnsweringServer, Request
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from lvmdb.cli.main import cli
 from lvmdb.corpus import encoder_verification, encoders
@@ -237,30 +238,32 @@ def test_a_fingerprint_keeps_the_length(db: Database) -> None:
 def test_vectors_of_the_other_space_are_refused(
     db: Database, make_articles: Corpus, tmp_path: Path, sql: Sql
 ) -> None:
-    """Imported under the name of the one, made by the other, of the same folder."""
+    """Imported under the name of the one, made as the other, by the same folder's weights."""
     folder = tiny_t5.build(tmp_path / "sentence-transformers--gtr-t5-base")
-    settings = Settings(home=tmp_path, models=tmp_path)
-    names = ("sentence-transformers/gtr-t5-base", "vec2text/gtr-t5-base")
-    sentences, states = (encoders.load(db, settings, name) for name in names)
-    assert sentences.revision == states.revision == sha256(folder / "model.safetensors")
+    name, other = "vec2text/gtr-t5-base", "sentence-transformers/gtr-t5-base"
+    states = encoders.load(db, Settings(home=tmp_path, models=tmp_path), name)
+    assert states.revision == sha256(folder / "model.safetensors")
     [article] = make_articles([6])
-    article = replace(article, vectors=states.encode(article.texts))
+    dense = load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
+    vectors = states.encode(article.texts) @ dense.T  # what sentence-transformers would give
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    article = replace(article, vectors=vectors)
     with db.begin() as connection:
-        encoder_id = encoders.register_imported(connection, names[0])
+        encoder_id = encoders.register_imported(connection, name)
         ensure_dataset(connection, "wiki", encoder_id)
         store(connection, "wiki", encoder_id, [article], [import_hash(article)])
-    with pytest.raises(EncoderError, match="may be vectors of --kind vec2text"):
-        encoder_verification.verify(db, sentences)
-    encoders.add(db, states)
+    with pytest.raises(EncoderError, match=r"two spaces.* --kind sentence-transformers"):
+        encoder_verification.verify(db, states)
+    encoders.add(db, as_encoder(Stub(name=other)))
     with db.begin() as connection:
-        other = encoders.encoder_id_of(connection, names[1])
-        with pytest.raises(CorpusError, match=f"encoder '{names[0]}'"):
-            ensure_dataset(connection, "wiki", other)
+        another = encoders.encoder_id_of(connection, other)
+        with pytest.raises(CorpusError, match=f"encoder '{name}'"):
+            ensure_dataset(connection, "wiki", another)
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        sql("UPDATE cpe_entry SET encoder_id = %s", [other])
-    assert sql("SELECT name, kind, normalised FROM encoder ORDER BY name") == [
-        (names[0], None, None),
-        (names[1], "vec2text", False),
+        sql("UPDATE cpe_entry SET encoder_id = %s", [another])
+    assert sql("SELECT name, kind FROM encoder ORDER BY name") == [
+        (other, "sentence-transformers"),
+        (name, None),
     ]
 
 

@@ -275,5 +275,7 @@ def test_the_program_says_all_and_draws(
     assert "wiki,articles with gaps,3,0,FAILED" in out
     assert "dataset 'wiki' has 3 articles with gaps" in out
     assert run("--show", "sample", "--sequences", "s")[0] != 0
+    code, out = run("--show", "sample", "--format", "csv")
+    assert (code, out.count("Concept ")) == (0, 9), "ten at most, drawn of the nine that are left"
     sql(PAST_ALL_CHECKS + "UPDATE cpe_entry SET concept_vec = NULL, encoder_id = NULL")
     assert "has no vectors to draw" in run("--picture", str(picture))[1]
