@@ -134,7 +134,7 @@ SET domain_code = s.domain_code, task_code = s.task_code, modifier_code = s.modi
 FROM staged_concept s
 WHERE c.article_id = ANY (:article_ids ::bigint[]) AND c.cpe_id = s.cpe_id
   AND (c.tmd_source IS NULL OR c.article_id = ANY (:recode ::bigint[]))
-  AND c.tmd_source IS DISTINCT FROM 'given'
+  AND (c.tmd_source IS DISTINCT FROM 'given' OR s.tmd_source = 'given')
   AND (c.domain_code, c.task_code, c.modifier_code, c.tmd_source)
       IS DISTINCT FROM (s.domain_code, s.task_code, s.modifier_code, s.tmd_source);
 

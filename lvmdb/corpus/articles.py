@@ -12,7 +12,7 @@ from lvmdb.db.types import DIMENSION
 
 if TYPE_CHECKING:
     from lvmdb.corpus.episodes import Episode
-    from lvmdb.corpus.tmd import PartialCode
+    from lvmdb.corpus.tmd import Code, PartialCode
 
 Vectors = NDArray[np.float32]
 
@@ -26,12 +26,14 @@ class RawArticle:
         title: for people.
         text: paragraphs separated by blank lines.
         url: where the text was found, if known.
+        code: that its source gives it, and so each of its concepts, if it does.
     """
 
     source_key: str
     title: str
     text: str
     url: str | None = None
+    code: Code | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,8 @@ class IngestPlan:
 
     def hash_of(self, article: RawArticle) -> bytes:
         """Content hash of what the article's concepts are made from."""
-        return content_hash(article.text, *self._parts)
+        given = [] if article.code is None else [json.dumps(article.code)]
+        return content_hash(article.text, *self._parts, *given)
 
     @cached_property
     def options_hash(self) -> bytes:

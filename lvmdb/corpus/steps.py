@@ -20,7 +20,7 @@ from lvmdb.corpus.episodes import Episode, EpisodeOptions, episodes
 from lvmdb.corpus.jobs import Failure
 from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.ranges import Range
-from lvmdb.corpus.tagging import Tagger
+from lvmdb.corpus.tagging import GIVEN, Tagger
 from lvmdb.corpus.tmd import PartialCode
 from lvmdb.db import bulk
 from lvmdb.db.queries import query
@@ -69,6 +69,7 @@ class Work:
 
     def article(self, source: str, tagger: str | None) -> ChunkedArticle:
         """All of it, to be stored."""
+        given = self.raw.code
         return ChunkedArticle(
             source_key=self.raw.source_key,
             title=self.raw.title,
@@ -76,8 +77,8 @@ class Work:
             texts=tuple(self.texts),
             source=f"{source}: article {self.raw.source_key}",
             vectors=self.vectors,
-            codes=self.codes,
-            tagger=tagger,
+            codes=self.codes if given is None else (given,) * len(self.chunks),
+            tagger=tagger if given is None else GIVEN,
             episodes=self.episodes,
         )
 
@@ -203,13 +204,17 @@ def encode(batch: Batch, encoder: Encoder, advance: Callable[[int], object]) -> 
 
 
 def tag(batch: Batch, tagger: Tagger) -> None:
-    """Give all concepts their codes, or none where the tagger is unsure or fails."""
-    texts = [text for work in batch.works for text in work.texts]
+    """Give all concepts their codes, or none where the tagger is unsure or fails.
+
+    Articles whose source gives them a code are left alone.
+    """
+    works = [work for work in batch.works if work.raw.code is None]
+    texts = [text for work in works for text in work.texts]
     if not texts:
         return
-    vectors = [work.vectors for work in batch.works if work.vectors is not None]
+    vectors = [work.vectors for work in works if work.vectors is not None]
     tags = iter(tagger.tag(texts, np.concatenate(vectors) if vectors else None))
-    for work in batch.works:
+    for work in works:
         own = [next(tags) for _ in work.chunks]
         work.codes = tuple(one.code for one in own)
         errors = [one.error for one in own if one.error is not None]

@@ -6,6 +6,7 @@ same articles changes nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from lvmdb.corpus.replacing import (
     replace,
     with_episodes,
 )
+from lvmdb.corpus.tagging import GIVEN
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.schema.corpus import dataset, encoder
@@ -106,10 +108,12 @@ def require_dataset(db: Database, name: str) -> None:
 
 
 def import_hash(article: ChunkedArticle) -> bytes:
-    """Content hash of an imported article: its texts and vectors."""
+    """Content hash of an imported article: its texts and vectors, and codes where it has some."""
+    codes = [] if article.codes is None else [json.dumps(article.codes)]
     if article.vectors is None:
-        return content_hash(b"", *article.texts)
-    return content_hash(np.ascontiguousarray(article.vectors).data.cast("B"), *article.texts)
+        return content_hash(b"", *article.texts, *codes)
+    vectors = np.ascontiguousarray(article.vectors).data.cast("B")
+    return content_hash(vectors, *article.texts, *codes)
 
 
 def write_ahead(
@@ -189,7 +193,7 @@ def store(
             outcome.unchanged += 1
         else:
             before = None if row.options_hash is None else bytes(row.options_hash)
-            recode = before != origin.options_hash
+            recode = before != origin.options_hash or article.tagger == GIVEN
             changed.append(Changed(article, digest, row.article_id, row.frozen_in, recode))
     if new:
         left = [article for article, _ in new if article.source_key not in written]

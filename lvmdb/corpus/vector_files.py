@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.readers.jsonl import Record, json_lines, optional_text, required_text
+from lvmdb.corpus.tagging import GIVEN
+from lvmdb.corpus.tmd import Code, parse_code
 from lvmdb.corpus.vector_rows import VectorRows, open_vectors
 from lvmdb.errors import InputError
 
@@ -36,6 +38,7 @@ class _Article:
     where: str
     first_row: int
     texts: list[str] = field(default_factory=list)
+    codes: list[Code | None] = field(default_factory=list)
 
 
 def read_articles(
@@ -45,8 +48,9 @@ def read_articles(
 
     A line of the texts is an object with `article_title`, `article_index`, `chunk_index`,
     `concept_text`, and optionally `article_key` and `url` (the same, like the title, in all lines
-    of an article). The source key is `article_key` where it is given, else `article_index` as
-    text: titles need not be unique, and to know whether they are would take a pass of its own.
+    of an article) and `tmd_code` (of the concept, as `7.0.5`). The source key is `article_key`
+    where it is given, else `article_index` as text: titles need not be unique, and to know whether
+    they are would take a pass of its own.
 
     Vectors within 1 % of unit norm are normalised in float32. Memory is bounded by the largest
     article, but for NPZ, which numpy reads as a whole.
@@ -125,10 +129,13 @@ def _append(where: str, record: Record, position: int, article: _Article) -> Non
                 f"{where}: article {article.index} has another article_key than before"
             )
     article.texts.append(_text(where, record, "concept_text"))
+    code = optional_text(where, record, "tmd_code")
+    article.codes.append(None if code is None else parse_code(where, code))
 
 
 def _finish(article: _Article, rows: VectorRows, normalise: bool) -> VectorArticle:
     vectors = rows.take(len(article.texts))
+    coded = any(code is not None for code in article.codes)
     return VectorArticle(
         source_key=article.key,
         title=article.title,
@@ -136,6 +143,8 @@ def _finish(article: _Article, rows: VectorRows, normalise: bool) -> VectorArtic
         texts=tuple(article.texts),
         source=article.where,
         vectors=unit_vectors(vectors, str(rows.path), article.first_row, normalise=normalise),
+        codes=tuple(article.codes) if coded else None,
+        tagger=GIVEN if coded else None,
     )
 
 

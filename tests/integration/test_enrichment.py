@@ -23,7 +23,7 @@ from lvmdb.cli.main import cli
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
-from lvmdb.corpus.encoder import PROBE_SENTENCES
+from lvmdb.corpus.encoder import PROBE_SENTENCES, EncoderSpec
 from lvmdb.corpus.enrich import Enriched, enrich
 from lvmdb.corpus.http import Patience
 from lvmdb.corpus.llm import Llm
@@ -535,6 +535,7 @@ class Words:
     """An encoder by words alone: quick to load, and as good as its name."""
 
     name, revision, pooling, normalised, max_tokens = "words", "1", "mean", True, 99
+    spec, precision = EncoderSpec("words"), "fp32"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

@@ -19,7 +19,7 @@ import pytest
 from lvmdb.corpus import pipeline, store
 from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import get_chunker
-from lvmdb.corpus.encoder import PROBE_SENTENCES
+from lvmdb.corpus.encoder import PROBE_SENTENCES, EncoderSpec
 from lvmdb.corpus.episodes import EpisodeOptions
 from lvmdb.corpus.ingest import ingest
 from lvmdb.corpus.plan import IngestPlan
@@ -40,6 +40,7 @@ class Drawn:
     """An encoder whose vectors depend, in their last bits, on what is encoded together."""
 
     name, revision, pooling, normalised, max_tokens = "drawn", "1", "mean", True, 64
+    spec, precision = EncoderSpec("drawn"), "fp32"
 
     def encode(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None

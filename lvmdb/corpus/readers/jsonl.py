@@ -12,6 +12,7 @@ from typing import Any
 
 from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.readers.base import OnError, Place, broken, given, made, report
+from lvmdb.corpus.tmd import parse_code
 from lvmdb.errors import InputError
 
 Record = dict[str, Any]
@@ -26,11 +27,12 @@ def read_jsonl(
 ) -> Iterator[RawArticle]:
     """Articles from a `.jsonl` or `.jsonl.gz` file, in the file's order.
 
-    A line is an object with `title` and `text` (strings), and optionally `id` (string or number)
-    and `url`. The source key is the `id` where there is one, else the title; the second, third...
-    article of a title that has been seen get `#2`, `#3`... behind it, in the order of the file, so
-    a file that only grows keeps its keys. An `id` that has been seen is an error. Memory is one
-    line, and some 100 bytes for each key (to know those that are taken).
+    A line is an object with `title` and `text` (strings), and optionally `id` (string or number),
+    `url`, and `tmd_code`, such as `7.0.5`, which all its concepts get. The source key is the `id`
+    where there is one, else the title; the second, third... article of a title that has been seen
+    get `#2`, `#3`... behind it, in the order of the file, so a file that only grows keeps its keys.
+    An `id` that has been seen is an error. Memory is one line, and some 100 bytes for each key (to
+    know those that are taken).
 
     Each line that is not blank is a place. Those before `start` are parsed all the same, for their
     keys.
@@ -156,7 +158,14 @@ def _article(where: str, record: Record, taken: _Keys) -> RawArticle:
         key = taken.numbered(title)
     elif not taken.take(key):
         raise InputError(f"{where}: the id '{key}' is that of an earlier line")
-    return RawArticle(key, title, text, url.replace("\0", "") if url else None)
+    code = optional_text(where, record, "tmd_code")
+    return RawArticle(
+        key,
+        title,
+        text,
+        url.replace("\0", "") if url else None,
+        None if code is None else parse_code(where, code),
+    )
 
 
 class _Keys:
