@@ -24,6 +24,7 @@ Without a server the tests fail; they are not skipped.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import shutil
@@ -43,7 +44,7 @@ from psycopg import conninfo, sql
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
-from lvmdb.db import migrate
+from lvmdb.db import migrate, server_settings
 from lvmdb.db.engine import Database
 from lvmdb.db.server import Server
 from lvmdb.db.types import DIMENSION
@@ -53,6 +54,9 @@ HOME = "LVMDB_TEST_HOME"
 
 MEMORY, MEMORY_NEEDED = Path("/dev/shm"), 4 << 30
 """A file system in memory, and how much must be free there for the tests to use it."""
+
+SERVER_MEMORY = 2 << 30
+"""Bytes that the test server takes its machine to have."""
 
 TOGETHER = (
     "/acceptance/",
@@ -89,6 +93,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         _remove_server(Path(os.environ.pop(HOME)))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: whoever collects garbage need not look at it again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -166,7 +175,11 @@ def server_dsn() -> str:
     if given:
         return given
     server = Server(Path(os.environ[HOME]))
-    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        # As on a small machine: with each database that is made or dropped the server looks at all
+        # its buffers.
+        patch.setattr(server_settings, "machine_memory", lambda: SERVER_MEMORY)
+        server.start()
     dsn = conninfo.make_conninfo(server.dsn, dbname="postgres")
     with psycopg.connect(dsn, autocommit=True) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit"):

@@ -7,6 +7,9 @@ import os
 import shutil
 from typing import Any
 
+from lvmdb.db import runs
+from lvmdb.training.plan import plan
+
 FINGERPRINTS = """
 SELECT name, fingerprint FROM sequence_set
 UNION ALL SELECT run_id || ' ' || kind, sha256 FROM checkpoint
@@ -41,11 +44,11 @@ def test_dump_and_restore(demo: Any, program: Any) -> None:
     program("migrate", "--check")
 
     # From here on without the weights of the two models, which are most of the bytes.
-    for run_id in ("8", "9"):
-        program("runs", "delete", run_id, "--yes")
+    for run_id in (8, 9):
+        runs.remove(program.database, run_id)
     expected = fingerprints(program)
     program("db", "dump", str(small))
-    program("runs", "delete", "7", "--yes")
+    runs.remove(program.database, 7)
     changed = fingerprints(program)
     assert changed != expected
     shutil.copyfile(small, truncated)
@@ -58,9 +61,7 @@ def test_dump_and_restore(demo: Any, program: Any) -> None:
     assert fingerprints(program) == expected
 
     # What is new takes no id of what was there.
-    new = program("runs", "create", "--architecture", "copy-last", "--sequences", "python-docs-12",
-                  "--seed", "3")  # fmt: skip
-    assert new.stdout == "10\n"
+    assert plan(program.database, "copy-last", "python-docs-12", {}, seed=3) == 10
 
 
 def test_status_shows_the_largest_tables(demo: Any) -> None:

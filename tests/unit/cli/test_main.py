@@ -263,9 +263,10 @@ def test_sql_of_the_migrations_needs_no_server(run: Run, tmp_path: Path) -> None
 
 
 def test_architectures_and_their_options(run: Run) -> None:
-    assert "mamba2" in run("architectures").out
+    listed = run("architectures").out
+    assert "mamba2" in listed
+    assert "ensemble" in listed
     assert "hidden" in run("architectures", "lstm", "--format", "json").out
-    assert "ensemble" in run("architectures").out
     assert "mean | weighted | vote" in run("architectures", "ensemble", "--format", "json").out
     result = run("architectures", "mamba3")
     assert result.code == 1
