@@ -18,7 +18,7 @@ from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import RawArticle, Vectors
 from lvmdb.corpus.bench import bench_ingest
 from lvmdb.corpus.chunker import get_chunker
-from lvmdb.corpus.encoder import PROBE_SENTENCES
+from lvmdb.corpus.encoder import PROBE_SENTENCES, EncoderSpec
 from lvmdb.corpus.episodes import EpisodeOptions
 from lvmdb.corpus.ingest import given_articles, ingest
 from lvmdb.corpus.pipeline import GIVE_UP_AFTER
@@ -38,6 +38,7 @@ class Drawn:
     """An encoder by the text alone, that may refuse some."""
 
     name, revision, pooling, normalised, max_tokens = "drawn", "1", "mean", True, 64
+    spec, precision = EncoderSpec("drawn"), "fp32"
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -116,7 +117,7 @@ def plan(tmp_path: Path, encoder: Drawn) -> IngestPlan:
         source=str(tmp_path / "articles.jsonl"),
         chunker=get_chunker("paragraph"),
         encoder="drawn",
-        load_encoder=lambda: encoder,  # type: ignore[arg-type, return-value]
+        load_encoder=lambda: encoder,
         range_articles=2,
     )
 

@@ -83,7 +83,7 @@ def plan(tmp_path: Path) -> IngestPlan:
         source=str(source),
         chunker=get_chunker("sentence"),
         encoder="drawn",
-        load_encoder=Drawn,  # type: ignore[arg-type]
+        load_encoder=Drawn,
         tagger=Lengths(),
         episodes=EpisodeOptions(),
         range_articles=RANGE,
