@@ -98,10 +98,9 @@ class World:
                 for pid in [*workers(process), process.pid] if process.poll() is None else []:
                     os.kill(pid, signal.SIGKILL)
 
-    def finished(self, run_id: int, *, forked: bool = False) -> tuple[int, str, str]:
+    def finished(self, run_id: int) -> tuple[int, str, str]:
         """Exit code, output and errors of two processes that are left alone."""
-        command = ["-c", FORKED] if forked else TORCHRUN
-        with self.torchrun(run_id, command=command) as process:
+        with self.torchrun(run_id, command=["-c", FORKED]) as process:
             output, error = process.communicate(timeout=PATIENCE)
         return process.returncode, output, error
 
@@ -207,7 +206,7 @@ def test_when_one_is_killed_the_other_says_so_and_one_goes_on(world: World) -> N
 
 def test_an_error_of_both_is_told_once(world: World) -> None:
     run_id = world.planned(lr=0.9, weight_decay=1e30)
-    code, output, error = world.finished(run_id, forked=True)
+    code, output, error = world.finished(run_id)
     assert (code, output) == (1, "")
     (line,) = lines_of_lvmdb(error)
     assert f"the training loss of run {run_id} became" in line
