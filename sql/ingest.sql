@@ -95,6 +95,11 @@ LIMIT 1;
 -- The server ends this transaction, should its process be stopped or its machine vanish.
 SET LOCAL idle_in_transaction_session_timeout = '90s';
 
+-- name: commit_soon
+-- This transaction does not wait for the disk: were the machine to lose its power, the last ranges
+-- would be gone, whole, and be done again. A job's end waits for all of them.
+SET LOCAL synchronous_commit = off;
+
 -- name: still_here
 -- Said in a transaction that waits.
 SELECT;

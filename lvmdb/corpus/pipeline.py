@@ -207,6 +207,7 @@ class Pipeline:
         articles = [(work.article(plan.source, tagger), work.digest) for work in batch.works]
         with self._db.begin() as connection:
             written: dict[str, int] = {}
+            connection.execute(query("ingest", "commit_soon"))
             if together:
                 # Most of the work needs no turn. Whoever has these articles afterwards, should this
                 # process fall silent, waits for the end of this transaction.

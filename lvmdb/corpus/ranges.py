@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.plan import IngestPlan
-from lvmdb.corpus.readers.base import numbered
 from lvmdb.errors import InputError
-
-_FAR = 4096
-"""Places that are rather passed over by the reader, from the source's beginning, than read."""
 
 
 @dataclass(eq=False)
@@ -41,8 +38,10 @@ class Ranges:
 
     def __init__(self, plan: IngestPlan) -> None:
         self._plan = plan
-        self._items: Iterator[tuple[int, RawArticle | InputError]] | None = None
-        self._next: tuple[int, RawArticle | InputError] | None = None
+        self._articles: Iterator[RawArticle] = iter(())
+        self._place: int | None = None
+        # What was read and not given out yet, with its place.
+        self._read: deque[tuple[int, RawArticle | InputError]] = deque()
 
     def get(self, ordinal: int) -> Range:
         """The articles of one range.
@@ -54,43 +53,55 @@ class Ranges:
         stop = first + self._plan.range_articles
         found = Range(ordinal)
         self._seek(first)
-        while (item := self._next) is not None and item[0] < stop:
-            if item[0] >= first:
-                if isinstance(item[1], InputError):
-                    found.broken.append(str(item[1]))
-                else:
-                    found.articles.append(item[1])
-            self._advance()
-        found.ended = self._next is None
+        while self._read and self._read[0][0] < stop:
+            _, item = self._read.popleft()
+            if isinstance(item, InputError):
+                found.broken.append(str(item))
+            else:
+                found.articles.append(item)
+            self._fill()
+        found.ended = not self._read
         return found
 
     def _seek(self, first: int) -> None:
-        """Be at a place or before it."""
-        at = self._next[0] if self._next is not None else None
-        if at is not None and at <= first <= at + _FAR:
-            return
-        self._items = self._read(first)
-        self._advance()
+        """Go on at a place. What lies before it, in ranges of others, is not made into articles."""
+        self._forget(first)
+        behind = self._read[0][0] if self._read else self._place
+        if behind is None or behind > first:
+            self._open(first)
+        self._fill(first)
 
-    def _advance(self) -> None:
-        assert self._items is not None, "as _seek left it"
-        self._next = next(self._items, None)
+    def _forget(self, first: int) -> None:
+        while self._read and self._read[0][0] < first:
+            self._read.popleft()
 
-    def _read(self, start: int) -> Iterator[tuple[int, RawArticle | InputError]]:
-        """Places from `start` on, each with its article or its error."""
+    def _open(self, first: int) -> None:
         plan = self._plan
-        errors: list[tuple[int, InputError]] = []
-        articles = numbered(
-            plan.reader,
+        self._place = first
+        self._read.clear()
+        self._articles = plan.reader(
             plan.source,
-            start=start,
+            start=first,
             limit=plan.limit,
-            on_error=(lambda place, error: errors.append((place, error)))
-            if plan.skip_broken
-            else None,
+            on_error=self._add if plan.skip_broken else None,
         )
-        for place, article in articles:
-            yield from errors
-            errors.clear()
-            yield place, article
-        yield from errors
+
+    def _fill(self, first: int = 0) -> None:
+        """Read on, from a place, until there is something or the source ends."""
+        ended = False
+        while not self._read and not ended and self._place is not None:
+            over = first - self._place
+            try:
+                if over > 0 and isinstance(self._articles, Generator):
+                    self._place = first
+                    self._add(self._articles.send(over))
+                else:
+                    self._add(next(self._articles))
+            except StopIteration:
+                ended = True
+            self._forget(first)  # of a reader that cannot pass over
+
+    def _add(self, item: RawArticle | InputError) -> None:
+        assert self._place is not None, "something is being read"
+        self._read.append((self._place, item))
+        self._place += 1

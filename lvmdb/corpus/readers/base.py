@@ -7,7 +7,8 @@ an error, never both and never neither: repairing an article moves no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -71,8 +72,11 @@ def numbered(
 
 def made(
     places: Iterable[Place], start: int, limit: int | None, on_error: OnError | None
-) -> Iterator[RawArticle]:
-    """The articles of `places` from `start` to `limit`; for readers.
+) -> Generator[RawArticle, int | None]:
+    """The articles of `places` from `start` to `limit`; for readers, which `yield from` it.
+
+    So whoever reads can `send` a number of places that are passed over, and not made, before the
+    next article.
 
     Raises:
         UsageError: `start` is negative.
@@ -82,13 +86,16 @@ def made(
         raise UsageError(f"reading starts at article 0 or later, not at {start}")
     if limit is not None and limit <= start:
         return
-    for make in islice(places, start, limit):
+    wanted = islice(places, start, limit)
+    for make in wanted:
         try:
             article = make()
         except InputError as error:
             report(error, on_error)
             continue
-        yield article
+        passed_over = yield article
+        if passed_over:
+            deque(islice(wanted, passed_over), maxlen=0)
 
 
 def given(article: RawArticle) -> Place:
