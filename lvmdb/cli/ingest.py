@@ -31,7 +31,10 @@ def ingest() -> None:
     "but for wikipedia]",
 )
 @click.option(
-    "--skip-broken", is_flag=True, help="Record articles that cannot be read as failed, and go on."
+    "--skip-broken/--stop-at-broken",
+    default=None,
+    help="Record articles that cannot be read as failed, and go on.  [default: stop, but for "
+    "wikipedia]",
 )
 @pass_app
 def run(
@@ -40,7 +43,7 @@ def run(
     dataset: str,
     options: PlanOptions,
     survey: bool | None,
-    skip_broken: bool,
+    skip_broken: bool | None,
 ) -> None:
     """Read, cut, encode, code and store articles; what is there already is left alone.
 

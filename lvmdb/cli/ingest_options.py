@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 UNSURVEYED = ("wikipedia",)
-"""Readers of sources that are dear to read twice."""
+"""Readers of sources that are dear to read twice: a broken article is met when others are written."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PlanOptions:
         dataset: str,
         *,
         survey: bool | None = None,
-        skip_broken: bool = False,
+        skip_broken: bool | None = None,
     ) -> IngestPlan:
         """What they mean.
 
@@ -87,7 +87,7 @@ class PlanOptions:
             processes=self.processes,
             range_articles=RANGE if self.range_articles is None else self.range_articles,
             survey=self.reader not in UNSURVEYED if survey is None else survey,
-            skip_broken=skip_broken,
+            skip_broken=self.reader in UNSURVEYED if skip_broken is None else skip_broken,
         )
 
     def _tagger(self, app: App, encoder: str | None, load: Callable[[], Encoder]) -> Tagger | None:

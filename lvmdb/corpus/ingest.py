@@ -71,6 +71,10 @@ def ingest(db: Database, plan: IngestPlan, *, progress: Progress = SILENT) -> In
     with db.connect() as connection:
         joining = plan.shared and find(connection, task) is not None
     surveyed = _survey(db, plan) if plan.survey and not joining else None
+    if not plan.survey and not joining:
+        # A source that is not there is told before anything is written, in any case.
+        for _ in plan.reader(plan.source, limit=1, on_error=lambda _: None):
+            pass
     encoder = _Encoder(db, plan)
     encoder.prepare(needed=surveyed is None or surveyed.todo > 0)
     if surveyed is not None:
