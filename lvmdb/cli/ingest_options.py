@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 UNSURVEYED = ("wikipedia",)
-"""Readers of sources that are dear to read twice: a broken article is met when others are written."""
+"""Readers of sources that are dear to read twice: what is broken is met when others are written."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The steps of an ingest, side by side: while one range is encoded, the next is read and cut, and
 the last is coded, grouped and written.
 
-    read, compare, cut  ->  encode  ->  code, group, wait for its turn, store
-         (a thread,        (a thread)         (this thread)
-       or processes)
+    read, compare, cut  ->  encode  ->  code, group, write  ->  wait for its turn, commit
+    (a thread; cutting    (a thread)        (a thread)               (this thread)
+     also by processes)
 
 Queues between them are bounded. What is encoded together depends on the source and the plan alone,
 so that an interrupted ingest that goes on gives the same vectors, to the last bit.
@@ -17,24 +17,19 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, closing
-from typing import TypeAlias
 
 from sqlalchemy import Connection
 
 from lvmdb.ahead import ahead
 from lvmdb.corpus import steps
-from lvmdb.corpus.articles import ChunkedArticle
 from lvmdb.corpus.encoder import Encoder
-from lvmdb.corpus.jobs import Failure
 from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.ranges import Ranges
-from lvmdb.corpus.replacing import Origin
 from lvmdb.corpus.shared_job import SharedJob
 from lvmdb.corpus.steps import Batch, Cut
-from lvmdb.corpus.store import OvertakenError, Stored, store, write_ahead
-from lvmdb.db.engine import Database, is_about_the_data, translated_errors
-from lvmdb.db.queries import query
-from lvmdb.errors import CorpusError, DatabaseError
+from lvmdb.corpus.writing import Writer, Written
+from lvmdb.db.engine import Database
+from lvmdb.errors import CorpusError
 from lvmdb.progress import Advance
 
 DEPTH = 2
@@ -42,10 +37,6 @@ DEPTH = 2
 
 GIVE_UP_AFTER = 3
 """Ranges in a row at which all articles failed to be encoded: then it is not the articles."""
-
-
-Articles: TypeAlias = list[tuple[ChunkedArticle, bytes]]
-"""With their content hashes."""
 
 
 class _StoppedError(Exception):
@@ -74,6 +65,7 @@ class Pipeline:
     ) -> None:
         self._db, self._plan, self._job, self._advance = db, plan, job, advance
         self._load = encoder
+        self._writer = Writer(db, plan, job)
         self._encoder_id: int | None = None
         self._all_failed = 0
         self._stopped = False
@@ -88,10 +80,11 @@ class Pipeline:
         self._stopped = False
         prepared = ahead(self._prepared(), name="lvmdb-read", depth=DEPTH)
         encoded = ahead(self._encoded(prepared), name="lvmdb-encode", depth=DEPTH)
-        with closing(encoded):
+        written = ahead(self._written(encoded), name="lvmdb-write", depth=1)
+        with closing(self._writer), closing(written):
             try:
-                for batch in encoded:
-                    self._finish(batch)
+                for one in written:
+                    self._finish(one)
             except BaseException:
                 # Before it is closed: that waits for the threads.
                 self._stopped = True
@@ -136,25 +129,30 @@ class Pipeline:
                     self._encode(batch)
                 yield batch
 
-    def _finish(self, batch: Batch) -> None:
-        """Code, group and store a range."""
+    def _written(self, encoded: Generator[Batch]) -> Generator[Written]:
+        """The same coded and grouped, and their concepts written, not to be seen yet."""
         timings, plan = self._job.timings, self._plan
-        if plan.tagger is not None and batch.works:
-            with timings.timed("tag", batch.concepts):
-                steps.tag(batch, plan.tagger)
-        if plan.episodes is not None and batch.works:
-            with timings.timed("episodes", batch.concepts):
-                steps.group(batch, plan.episodes)
+        with closing(encoded):
+            for batch in encoded:
+                if plan.tagger is not None and batch.works:
+                    with timings.timed("tag", batch.concepts):
+                        steps.tag(batch, plan.tagger)
+                if plan.episodes is not None and batch.works:
+                    with timings.timed("episodes", batch.concepts):
+                        steps.group(batch, plan.episodes)
+                with timings.timed("store"):
+                    written = self._writer.begin(batch, self._encoder_id)
+                yield written
+
+    def _finish(self, written: Written) -> None:
+        """Commit a range when it is its turn."""
         began = time.perf_counter()
-        try:
-            outcome = self._store(batch, together=True)
-        except (DatabaseError, OvertakenError) as error:
-            if isinstance(error, DatabaseError) and not is_about_the_data(error):
-                raise
-            # One of the articles is refused: which, is found by writing each by itself.
-            outcome = self._store(batch, together=False)
-        timings.spent("store", outcome.concepts, time.perf_counter() - began)
-        self._advance(batch.range.read)
+        outcome, waited = self._writer.finish(written)
+        seconds = time.perf_counter() - began - waited
+        self._job.timings.spent("store", outcome.concepts, seconds)
+        if waited:
+            self._job.timings.spent("wait", 0, waited)
+        self._advance(written.batch.range.read)
 
     # What they are made of.
 
@@ -199,71 +197,3 @@ class Pipeline:
     def _go_on(self, _: int) -> None:
         if self._stopped:
             raise _StoppedError
-
-    def _store(self, batch: Batch, *, together: bool) -> Stored:
-        """Write a range's articles in one transaction, and count it as done."""
-        plan, job, ordinal = self._plan, self._job, batch.range.ordinal
-        tagger = None if plan.tagger is None else plan.tagger.name
-        articles = [(work.article(plan.source, tagger), work.digest) for work in batch.works]
-        with self._db.begin() as connection:
-            written: dict[str, int] = {}
-            connection.execute(query("ingest", "commit_soon"))
-            if together:
-                # Most of the work needs no turn. Whoever has these articles afterwards, should this
-                # process fall silent, waits for the end of this transaction.
-                connection.execute(query("ingest", "end_if_silent"))
-                new = [w.article(plan.source, tagger) for w in batch.works if w.article_id is None]
-                written = write_ahead(connection, plan.dataset, self._encoder_id, new)
-            waited = job.await_turn(
-                ordinal, lambda: connection.execute(query("ingest", "still_here"))
-            )
-            if waited:
-                job.timings.spent("wait", 0, waited)
-                job.timings.spent("store", 0, -waited)
-            if not job.may_commit(connection, ordinal):
-                connection.rollback()
-                return Stored()
-            if together:
-                outcome, refused = self._written(connection, articles, written), list[Failure]()
-            else:
-                outcome, refused = self._one_by_one(connection, articles)
-            refused += [Failure("store", reason, key) for key, reason in outcome.refused]
-            outcome.unchanged += batch.unchanged
-            job.done(
-                connection,
-                ordinal,
-                read=batch.range.read,
-                outcome=outcome,
-                seen=[*batch.present, *outcome.article_ids.values()],
-                failures=[*batch.failures, *refused],
-                failed=batch.failed + len(refused),
-            )
-        return outcome
-
-    def _written(
-        self, connection: Connection, articles: Articles, written: dict[str, int] | None = None
-    ) -> Stored:
-        return store(
-            connection,
-            self._plan.dataset,
-            self._encoder_id,
-            [article for article, _ in articles],
-            [digest for _, digest in articles],
-            origin=Origin(self._job.job_id, self._plan.options_hash),
-            written=written,
-        )
-
-    def _one_by_one(
-        self, connection: Connection, articles: Articles
-    ) -> tuple[Stored, list[Failure]]:
-        """Write what the database takes."""
-        outcome, refused = Stored(), list[Failure]()
-        for article, digest in articles:
-            try:
-                with translated_errors(), connection.begin_nested():
-                    outcome += self._written(connection, [(article, digest)])
-            except DatabaseError as error:
-                if not is_about_the_data(error):
-                    raise
-                refused.append(Failure("store", steps.one_line(error), article.source_key))
-        return outcome, refused

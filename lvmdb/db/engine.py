@@ -75,6 +75,15 @@ class Database:
         with translated_errors(), self._engine.connect() as connection:
             yield connection
 
+    def open(self) -> Connection:
+        """A connection that the caller closes, and whose errors he has translated.
+
+        Raises:
+            ConnectionLostError: the server does not answer.
+        """
+        with translated_errors():
+            return self._engine.connect()
+
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A connection in one transaction, committed at the end; errors are translated."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lvmdb.corpus import pipeline, store
+from lvmdb.corpus import pipeline, store, writing
 from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.encoder import PROBE_SENTENCES, EncoderSpec
@@ -32,8 +32,8 @@ from lvmdb.errors import CorpusError, InputError
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
-ARTICLES, RANGE = 26, 4
-"""Seven ranges, the last of which is not full."""
+ARTICLES, RANGE = 34, 4
+"""Nine ranges, the last of which is not full."""
 
 
 class Drawn:
@@ -156,7 +156,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_database(
         lambda: _dies("encode", Drawn, 3, True),  # the labels, one range, and in the next
         lambda: _dies("copy_concepts", store, 2, False),  # its articles written, not committed
         lambda: _dies("done", SharedJob, 1, False),  # counted, not committed
-        lambda: _dies("_finish", pipeline.Pipeline, 2, False),  # right after a commit
+        lambda: _dies("finish", writing.Writer, 2, False),  # right after a commit
         lambda: _dies("claim", SharedJob, 3, False),
         lambda: _dies("finish", SharedJob, 1, True),  # all done, and nobody has said so
     ]
@@ -190,7 +190,7 @@ def test_processes_share_a_job_and_one_may_die(
     """The first dies with ranges that come before those of the second, which waits for them."""
     joined = False
     reading, writing = os.pipe()
-    # So that of seven ranges it leaves two: one is written, and each step has one and a next.
+    # So that of nine ranges it leaves two: one is committed, and each step has one and a next.
     monkeypatch.setattr(pipeline, "DEPTH", 1)
 
     def dying() -> None:
