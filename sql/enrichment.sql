@@ -81,10 +81,13 @@ FROM unnest(:cpe_ids ::uuid[], :questions ::text[], :answers ::text[], :probes :
             :soft ::jsonb[], :hard ::jsonb[]) AS n (cpe_id, question, answer, probe, soft, hard)
 WHERE c.cpe_id = n.cpe_id AND c.probe_question IS NULL;
 
+-- name: allow_candidates
+-- Room for what negatives are chosen from, in this session.
+SET temp_buffers = '300MB';
+
 -- name: make_candidates
 -- Where this session keeps what negatives are chosen from. A row's vector lies beside it, as in
 -- cpe_entry, or every comparison would begin with a look-up.
-SET temp_buffers = '300MB';
 CREATE TEMPORARY TABLE negative_candidate (
     place BIGINT NOT NULL,
     domain_code SMALLINT,
@@ -111,9 +114,15 @@ FROM (
 JOIN cpe_entry c USING (cpe_id);
 
 -- name: index_candidates
--- For windows of candidates: of all, and of one domain.
+-- For windows of candidates of all domains.
 CREATE UNIQUE INDEX ON negative_candidate (place);
+
+-- name: index_candidate_domains
+-- For windows of candidates of one domain.
 CREATE INDEX ON negative_candidate (domain_code, domain_place);
+
+-- name: analyse_candidates
+-- How many there are, for the planner.
 ANALYZE negative_candidate;
 
 -- name: articles_without_negatives

@@ -28,6 +28,12 @@ SOFT = (0.6, 0.8)
 HARD = 0.5
 """Cosines with the concept between which a soft negative lies, and below which a hard one."""
 
+_PREPARING = (
+    *("allow_candidates", "make_candidates", "fill_candidates"),
+    *("index_candidates", "index_candidate_domains", "analyse_candidates"),
+)
+"""Statements that give a session what it chooses from, in their order."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -97,7 +103,7 @@ def choose_negatives(
         db.connect() as connection,
     ):
         with running.timed("gather candidates"):
-            for name in ("make_candidates", "fill_candidates", "index_candidates"):
+            for name in _PREPARING:
                 given = {"dataset": dataset, "most": size.candidates}
                 connection.execute(query("enrichment", name), given if "fill" in name else None)
             connection.commit()

@@ -150,6 +150,10 @@ def translated_errors() -> Iterator[None]:
         raise _translated(error) from error
 
 
+_ANSWERED_TWICE = re.compile(r"received \d+ results from command")
+"""What psycopg says where an answer was followed by the server's word that the session ends."""
+
+
 def is_about_the_data(error: DatabaseError) -> bool:
     """Whether the server refused what was to be written, and would refuse it again."""
     cause = error.__cause__
@@ -166,7 +170,9 @@ def _translated(error: psycopg.Error) -> DatabaseError:
     if isinstance(error, psycopg.errors.DiskFull):
         hint = "the server's disk is full: free space and run the same command again"
     lost = False
-    if isinstance(error, psycopg.OperationalError) and diagnosis.sqlstate is None:
+    if isinstance(error, psycopg.InternalError) and _ANSWERED_TWICE.match(message):
+        lost = True
+    elif isinstance(error, psycopg.OperationalError) and diagnosis.sqlstate is None:
         lost = True
         message = f"the database does not answer: {message}"
         hint = "check LVMDB_DSN or --dsn; without them lvmdb starts a server of its own"

@@ -287,20 +287,22 @@ def test_a_member_with_other_weights_than_then_is_refused(db: Database) -> None:
     train(db, member, device="cpu")
     run_id = ensembles.create(db, "swapped", [1, member])
     ensembles.fit(db, run_id, device="cpu")
+    other = plan(db, "train-mean", "s", {}, seed=1)
+    train(db, other, device="cpu")
     # The weights of another run in its place, with a hash that is true.
     sql(
         db,
         "UPDATE checkpoint SET (sha256, bytes) = (SELECT sha256, bytes FROM checkpoint "
-        "WHERE run_id = (SELECT run_id FROM experiment_run WHERE architecture = 'train-mean' "
-        "AND status = 'succeeded' LIMIT 1)), architecture = 'train-mean' WHERE run_id = %s",
+        "WHERE run_id = %s), architecture = 'train-mean' WHERE run_id = %s",
+        other,
         member,
     )
     sql(
         db,
         "UPDATE checkpoint_chunk SET data = (SELECT data FROM checkpoint_chunk JOIN checkpoint "
-        "USING (checkpoint_id) JOIN experiment_run r USING (run_id) WHERE r.architecture = "
-        "'train-mean' AND r.status = 'succeeded' LIMIT 1) WHERE checkpoint_id = "
+        "USING (checkpoint_id) WHERE run_id = %s) WHERE checkpoint_id = "
         "(SELECT checkpoint_id FROM checkpoint WHERE run_id = %s)",
+        other,
         member,
     )
     sql(

@@ -90,7 +90,8 @@ def options(**values: Any) -> StreamOptions:
 
 
 def leftovers() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("lvmdb-")]
+    """Threads of the stream that are still there."""
+    return [t.name for t in threading.enumerate() if t.name in ("lvmdb-read", "lvmdb-stream")]
 
 
 @pytest.fixture
