@@ -17,9 +17,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progre
 demo: $(VENV)/.demo
 	$(BIN)/lvmdb demo $(ARGS)
 
-# A process a core: their OpenMP threads would only wait for each other.
+# A process a core: their OpenMP threads would only wait for each other. The tests start hundreds of
+# processes, so bytecode is kept, whatever the environment says of it.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
