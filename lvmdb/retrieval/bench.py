@@ -184,7 +184,7 @@ def _judge(
     theirs = {
         _graph(one): one.scores
         for one in contenders
-        if one.engine.library == "faiss" and one.engine.kind == "hnsw"
+        if one.engine.family == "faiss" and one.engine.kind == "hnsw"
     }
     for one in contenders:
         other = theirs.get(_graph(one)) if one.engine.kind == "hnsw" else None
@@ -280,7 +280,7 @@ def _asked(engine: Engine, block: Vectors) -> list[float]:
 def _batch(one: _Contender, clients: _Clients, queries: Vectors) -> float:
     """Seconds of all queries in one call: FAISS has threads, a server one client for each."""
     clients.configure(one.arguments)
-    if one.engine.library == "faiss":
+    if one.engine.family == "faiss":
         one.engine.threads(clients.count)
         return _seconds(partial(one.engine.batch_search, queries, K))
     return _seconds(lambda: clients.map(lambda e, share: e.batch_search(share, K), queries))

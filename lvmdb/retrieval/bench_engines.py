@@ -84,7 +84,7 @@ def require_memory(made: Sequence[Engine], vectors: int) -> None:
     Raises:
         UsageError: they would take more than half of it.
     """
-    held = sum(engine.library == "faiss" for engine in made)
+    held = sum(engine.family == "faiss" for engine in made)
     needed = held * vectors * _HELD
     if needed > machine_memory() // 2:
         raise UsageError(

@@ -27,7 +27,7 @@ class Engine(ABC):
 
     Attributes:
         name: unique within a benchmark.
-        library: `pgvector` or `faiss`.
+        family: `pgvector` or `faiss`: the `engine` of `ann_index`.
         kind: `exact`, `hnsw`, `ivfflat`.
         storage: `vector`, `halfvec` or `bit`: what is compared first.
         measure: `ip` or `cosine`: what is nearest.
@@ -37,7 +37,7 @@ class Engine(ABC):
     """
 
     name: str
-    library: str
+    family: str
     kind: str
     storage: str = "vector"
     measure: str = "ip"

@@ -23,7 +23,7 @@ class Faiss(Engine):
         query_arguments: `ef_search` of a graph, `nprobe` of lists.
     """
 
-    library = "faiss"
+    family = "faiss"
 
     def __init__(self, plan: Plan, query_arguments: Sequence[Mapping[str, int]] = ({},)) -> None:
         self.name = f"faiss {plan.kind}"

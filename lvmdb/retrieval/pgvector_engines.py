@@ -40,7 +40,7 @@ class Pgvector(Engine):
         query_arguments: what searches are asked with.
     """
 
-    library = "pgvector"
+    family = "pgvector"
 
     def __init__(
         self,
