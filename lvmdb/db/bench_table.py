@@ -24,16 +24,9 @@ from psycopg import sql
 
 from lvmdb.db.bulk import integers, packed_rows, texts, uuids, vectors
 from lvmdb.db.engine import Database, translated_errors
-from lvmdb.db.types import DIMENSION
+from lvmdb.db.indexes import COLUMN, OPERATOR
 
 SCHEMA = "lvmdb_bench"
-
-_HALF = sql.SQL("(concept_vec::halfvec({}))").format(DIMENSION)
-_BITS = sql.SQL("(binary_quantize(concept_vec)::bit({}))").format(DIMENSION)
-EXPRESSIONS = {"vector": sql.SQL("concept_vec"), "halfvec": _HALF, "bit": _BITS}
-"""What is indexed, by storage."""
-
-OPERATORS = {"ip": sql.SQL("<#>"), "cosine": sql.SQL("<=>"), "hamming": sql.SQL("<~>")}
 
 
 @dataclass(frozen=True)
@@ -57,8 +50,8 @@ class Access:
         ).format(
             table.name,
             self._predicate(table),
-            EXPRESSIONS[self.storage],
-            OPERATORS[self.measure],
+            COLUMN[self.storage],
+            OPERATOR[self.measure],
             query,
             sql.Literal(k),
         )
@@ -70,7 +63,7 @@ class Access:
             sql.Identifier(self.index(table)),
             table.name,
             sql.Identifier(method),
-            EXPRESSIONS[self.storage],
+            COLUMN[self.storage],
             sql.Identifier(f"{self.storage}_{self.measure}_ops"),
             sql.SQL(", ").join(settings),
             self._predicate(table),

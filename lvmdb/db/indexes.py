@@ -21,22 +21,25 @@ _IDENTIFIER = 63
 """PostgreSQL cuts longer names."""
 
 POINTS_A_LIST = 40
-"""Vectors for each list of an IVFFlat index, at least."""
+"""Vectors for each list of an IVF index, at least: with fewer than 39, FAISS's k-means warns."""
 
 NEW, OLD = "_new", "_old"
 """What is behind an index's name while it is built, and when another has taken its place."""
 
-_COLUMN = {
+COLUMN = {
     "vector": sql.SQL("concept_vec"),
     "halfvec": sql.SQL("(concept_vec::halfvec({}))").format(DIMENSION),
     "bit": sql.SQL("(binary_quantize(concept_vec)::bit({}))").format(DIMENSION),
 }
+"""What is indexed, by storage."""
+
 _QUERY = {
     "vector": sql.SQL("{}"),
     "halfvec": sql.SQL("({}::halfvec({}))"),
     "bit": sql.SQL("(binary_quantize({})::bit({}))"),
 }
-_OPERATOR = {"ip": sql.SQL("<#>"), "cosine": sql.SQL("<=>")}
+OPERATOR = {"ip": sql.SQL("<#>"), "cosine": sql.SQL("<=>"), "hamming": sql.SQL("<~>")}
+"""By what is nearest; of bits it is always the last."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +114,7 @@ class IVFFlat:
         Raises:
             UsageError: there are fewer than 40 vectors for each list.
         """
-        most = max(1, vectors // POINTS_A_LIST)
-        if self.nlist is None:
-            return min(most, max(1, round(math.sqrt(vectors))))
-        if self.nlist > most:
-            raise UsageError(
-                f"--nlist is at most {most} with {vectors} vectors ({POINTS_A_LIST} for each "
-                f"list), not {self.nlist}"
-            )
-        return self.nlist
+        return fitting_lists(self.nlist, vectors, default=round(math.sqrt(vectors)))
 
     def parameters(self, vectors: int) -> dict[str, int]:
         """The index's own, as they are stored."""
@@ -138,6 +133,28 @@ class IVFFlat:
 
 
 VectorIndex: TypeAlias = HNSW | IVFFlat
+
+
+def fitting_lists(nlist: int | None, vectors: int, *, default: int) -> int:
+    """How many lists, pgvector's or FAISS's; the default is brought down to what fits.
+
+    Raises:
+        UsageError: there are fewer than 40 vectors for each of those asked for.
+    """
+    most = max(1, vectors // POINTS_A_LIST)
+    if nlist is None:
+        return max(1, min(default, most))
+    if nlist > most:
+        raise UsageError(
+            f"--nlist is at most {most} with {vectors} vectors ({POINTS_A_LIST} for each list), "
+            f"not {nlist}"
+        )
+    return nlist
+
+
+def options(index: VectorIndex, vectors: int) -> dict[str, int]:
+    """An index's parameters by the names that pgvector has for them."""
+    return {"lists" if key == "nlist" else key: n for key, n in index.parameters(vectors).items()}
 
 
 def _check(storage: str, metric: str) -> None:
@@ -180,17 +197,16 @@ def create(
         vectors: how many there are.
         concurrently: others go on writing; an index that fails stays, and is not valid.
     """
-    own = {"lists" if key == "nlist" else key: n for key, n in index.parameters(vectors).items()}
     connection.execute(
         sql.SQL("CREATE INDEX {} {} ON cpe_entry USING {} ({} {}) WITH ({}) WHERE {}").format(
             sql.SQL("CONCURRENTLY" if concurrently else ""),
             sql.Identifier(name),
             sql.Identifier(index.kind),
-            _COLUMN[index.storage],
+            COLUMN[index.storage],
             sql.Identifier(_operators(index.storage, index.metric)),
             sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value))
-                for key, value in own.items()
+                for key, value in options(index, vectors).items()
             ),
             sql.SQL("dataset_source = {}").format(sql.Literal(dataset)),
         )
@@ -223,8 +239,8 @@ def distance(storage: str, metric: str, query: sql.Composable) -> sql.Composed:
     """What an index on this storage orders by, written as the index was: its column, and a vector
     as the query names it."""
     asked = _QUERY[storage].format(query, DIMENSION) if storage != "vector" else query
-    operator = sql.SQL("<~>") if storage == "bit" else _OPERATOR[metric]
-    return sql.SQL("{} {} {}").format(_COLUMN[storage], operator, asked)
+    operator = OPERATOR["hamming" if storage == "bit" else metric]
+    return sql.SQL("{} {} {}").format(COLUMN[storage], operator, asked)
 
 
 def similarity(metric: str, query: sql.Composable) -> sql.Composed:

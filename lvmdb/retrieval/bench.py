@@ -33,7 +33,8 @@ RECALL_AT = (1, 10, 50)
 _BLOCK = 25
 """Queries until it is another engine's turn."""
 
-_PERCENTILES = (50, 95, 99)
+PERCENTILES = (50, 95, 99)
+"""Of the latency of one query."""
 
 Item = TypeVar("Item")
 
@@ -208,7 +209,8 @@ def _time(
     steps = (rounds + 1) * (len(blocks) + 1) * len(contenders)
     with ExitStack() as stack, progress.task(title, steps, "blocks") as advance:
         clients = {
-            one.engine.name: stack.enter_context(_Clients(one.engine, count)) for one in contenders
+            engine.name: stack.enter_context(_Clients(engine, count))
+            for engine in dict.fromkeys(one.engine for one in contenders)
         }
         for number in range(rounds + 1):
             seconds = dict.fromkeys(range(len(contenders)), 0.0)
@@ -298,7 +300,7 @@ def _there_and_back(items: Sequence[Item], turn: int) -> Iterator[Item]:
 
 def _point(one: _Contender, queries: Queries, count: int) -> Point:
     rounds: NDArray[np.float64] = np.array(one.latencies)  # (rounds, queries)
-    latency = np.median(np.percentile(rounds, _PERCENTILES, axis=1), axis=1)
+    latency = np.median(np.percentile(rounds, PERCENTILES, axis=1), axis=1)
     return Point(
         engine=one.engine.name,
         kind=one.engine.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -61,21 +61,18 @@ def engines(table: BenchTable, vectors: int, sweep: Sweep, stack: ExitStack) -> 
         UnknownNameError: `sweep.only` names no engine.
         UsageError: too many lists for so few vectors.
     """
-    makers = _makers(table, vectors, sweep)
+    offered = {engine.name: engine for engine in _offered(table, vectors, sweep)}
     for part in sweep.only:
-        if not any(part.lower() in name for name in makers):
-            raise UnknownNameError("engine", part, makers)
+        if not any(part.lower() in name for name in offered):
+            raise UnknownNameError("engine", part, offered)
     chosen = [
-        make
-        for name, make in makers.items()
+        engine
+        for name, engine in offered.items()
         if not sweep.only or any(part.lower() in name for part in sweep.only)
     ]
-    made = []
-    for make in chosen:
-        engine = make()
+    for engine in chosen:
         stack.callback(engine.close)
-        made.append(engine)
-    return made
+    return chosen
 
 
 def require_memory(made: Sequence[Engine], vectors: int) -> None:
@@ -93,24 +90,23 @@ def require_memory(made: Sequence[Engine], vectors: int) -> None:
         )
 
 
-def _makers(table: BenchTable, vectors: int, sweep: Sweep) -> dict[str, Callable[[], Engine]]:
+def _offered(table: BenchTable, vectors: int, sweep: Sweep) -> list[Engine]:
     lists = IVFFlat(sweep.nlist).lists(vectors)
     ef_search = [{"ef_search": ef} for ef in sweep.ef_search]
     of_bits = [{"ef_search": min(1000, 4 * ef)} for ef in sweep.ef_search]
     probes = sorted({min(count, lists) for count in sweep.probes})
     graph = partial(Graph, table, m=sweep.m, ef_construction=sweep.ef_construction)
-    makers: list[Callable[[], Engine]] = [
-        lambda: Faiss(Flat()),
-        lambda: Faiss(IVFFlat(lists), [{"nprobe": count} for count in probes]),
-        lambda: Faiss(HNSW(sweep.m, sweep.ef_construction), ef_search),
-        lambda: Exact(table, Access(1, "vector", "ip")),
-        lambda: graph(Access(2, "halfvec", "ip"), ef_search),
-        lambda: graph(Access(3, "halfvec", "cosine"), ef_search),
-        lambda: graph(Access(4, "vector", "ip"), ef_search),
-        lambda: graph(Access(5, "vector", "cosine"), ef_search),
-        lambda: graph(Access(6, "bit", "hamming"), of_bits),
-        lambda: Lists(
+    return [
+        Faiss(Flat()),
+        Faiss(IVFFlat(lists), [{"nprobe": count} for count in probes]),
+        Faiss(HNSW(sweep.m, sweep.ef_construction), ef_search),
+        Exact(table, Access(1, "vector", "ip")),
+        graph(Access(2, "halfvec", "ip"), ef_search),
+        graph(Access(3, "halfvec", "cosine"), ef_search),
+        graph(Access(4, "vector", "ip"), ef_search),
+        graph(Access(5, "vector", "cosine"), ef_search),
+        graph(Access(6, "bit", "hamming"), of_bits),
+        Lists(
             table, Access(7, "halfvec", "ip"), [{"probes": count} for count in probes], lists=lists
         ),
     ]
-    return {make().name: make for make in makers}

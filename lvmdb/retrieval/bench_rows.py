@@ -10,7 +10,7 @@ from sqlalchemy import insert
 
 from lvmdb.db.engine import Database
 from lvmdb.db.schema.retrieval import ann_benchmark
-from lvmdb.retrieval.bench import K, Point
+from lvmdb.retrieval.bench import PERCENTILES, K, Point
 from lvmdb.retrieval.bench_corpus import PREDICTIONS, Searched
 
 
@@ -73,6 +73,6 @@ def _row(searched: Searched, point: Point, run_id: int | None) -> dict[str, Any]
             f"recall{suffix}_p5": spread and spread.p5,
             f"recall{suffix}_min": spread and spread.least,
         }
-    for percentile, seconds in zip((50, 95, 99), point.latency, strict=True):
+    for percentile, seconds in zip(PERCENTILES, point.latency, strict=True):
         row[f"latency_p{percentile}"] = seconds
     return row

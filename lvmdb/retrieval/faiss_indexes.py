@@ -9,16 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import faiss
-import numpy as np
-from numpy.typing import NDArray
 
+from lvmdb.db.indexes import fitting_lists
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import UsageError
-
-Vectors: TypeAlias = NDArray[np.float32]
-
-POINTS_A_LIST = 40
-"""Vectors for each list of an IVF index, at least: with fewer than 39, FAISS's k-means warns."""
+from lvmdb.retrieval.engine import Vectors
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,8 @@ class IVFFlat:
     """Vectors in lists around centroids, of which a search reads a few.
 
     Attributes:
-        nlist: how many lists; None takes `default_lists`.
+        nlist: how many lists; None takes four times the root of the number of vectors, as far
+            as each list has 40.
         seed: of k-means.
     """
 
@@ -57,14 +53,8 @@ class IVFFlat:
         Raises:
             UsageError: there are fewer than 40 vectors for each list.
         """
-        if self.nlist is None:
-            return default_lists(vectors)
-        if self.nlist > max(1, vectors // POINTS_A_LIST):
-            raise UsageError(
-                f"--nlist is at most {max(1, vectors // POINTS_A_LIST)} with {vectors} vectors "
-                f"({POINTS_A_LIST} for each list), not {self.nlist}"
-            )
-        return self.nlist
+        # By default four times the root of their number, FAISS's own advice.
+        return fitting_lists(self.nlist, vectors, default=int(4 * math.sqrt(vectors)))
 
     def make(self, vectors: Vectors) -> Any:
         """The index over vectors `(n, 768)`."""
@@ -119,11 +109,6 @@ def parameters(plan: Plan, vectors: int) -> dict[str, int]:
     if isinstance(plan, IVFFlat):
         given["nlist"] = plan.lists(vectors)
     return given
-
-
-def default_lists(vectors: int) -> int:
-    """Four times the root of their number, FAISS's own advice, with 40 vectors a list at least."""
-    return max(1, min(int(4 * math.sqrt(vectors)), vectors // POINTS_A_LIST))
 
 
 @contextmanager

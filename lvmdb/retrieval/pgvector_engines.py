@@ -15,9 +15,9 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
-from lvmdb.db.bench_table import EXPRESSIONS, OPERATORS, Access, BenchTable
+from lvmdb.db.bench_table import Access, BenchTable
 from lvmdb.db.engine import translated_errors
-from lvmdb.db.indexes import HNSW
+from lvmdb.db.indexes import COLUMN, HNSW, OPERATOR, IVFFlat, VectorIndex, options
 from lvmdb.db.prepared import Prepared, VectorType
 from lvmdb.db.server_settings import machine_memory
 from lvmdb.db.types import DIMENSION
@@ -179,7 +179,7 @@ class Pgvector(Engine):
     def _statement(self, query: sql.Composable, k: int) -> sql.Composed:
         return self._access.nearest(self._table, query, k)
 
-    def _create(self, vectors: int, method: str, options: dict[str, int], memory: int) -> None:
+    def _create(self, plan: VectorIndex, vectors: int) -> None:
         """Build the index with enough memory, and note what was needed.
 
         Raises:
@@ -191,11 +191,12 @@ class Pgvector(Engine):
         if rows != vectors:
             raise CorpusError(f"the benchmark's table has {rows} rows, not {vectors}")
         self._table.workers(self._threads - 1)
+        memory, own = plan.memory(vectors), options(plan, vectors)
         given = min(max(memory, _LEAST), machine_memory() // 4) >> 10
         connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", [f"{given}kB"])
         with translated_errors():
-            connection.execute(self._access.create(self._table, method, options))
-        self.build_arguments, self._memory = options, memory
+            connection.execute(self._access.create(self._table, plan.kind, own))
+        self.build_arguments, self._memory = own, memory
 
 
 class Exact(Pgvector):
@@ -238,17 +239,12 @@ class Graph(Pgvector):
         ef_construction: int = 64,
     ) -> None:
         super().__init__(table, access, query_arguments)
-        self._plan = HNSW(m=m, ef_construction=ef_construction)
+        self._plan = HNSW(access.storage, m, ef_construction)
         self.measure = "ip" if access.storage == "bit" else access.measure
         self.name = f"pgvector hnsw {access.storage} {self.measure}"
 
     def build(self, vectors: Vectors, ids: Ids) -> None:
-        bytes_each = {"vector": 4 * DIMENSION, "halfvec": 2 * DIMENSION, "bit": DIMENSION // 8}
-        halves = self._plan.memory(len(vectors))
-        other = len(vectors) * (bytes_each[self.storage] - bytes_each["halfvec"])
-        self._create(
-            len(vectors), "hnsw", self._plan.parameters(len(vectors)), int(halves + 1.1 * other)
-        )
+        self._create(self._plan, len(vectors))
 
     def _shape(self) -> tuple[object, ...]:
         return (self._arguments.get("ef_search"),) if self.storage == "bit" else ()
@@ -259,7 +255,7 @@ class Graph(Pgvector):
         bits = sql.SQL("(binary_quantize({})::bit({}))").format(query, DIMENSION)
         found = super()._statement(bits, max(k, self._arguments.get("ef_search", k)))
         return sql.SQL("SELECT cpe_id FROM ({}) c ORDER BY {} {} {} LIMIT {}").format(
-            found, EXPRESSIONS["vector"], OPERATORS["ip"], query, sql.Literal(k)
+            found, COLUMN["vector"], OPERATOR["ip"], query, sql.Literal(k)
         )
 
 
@@ -277,10 +273,8 @@ class Lists(Pgvector):
         lists: int = 100,
     ) -> None:
         super().__init__(table, access, query_arguments)
-        self._lists = lists
+        self._plan = IVFFlat(access.storage, lists)
         self.name = f"pgvector ivfflat {access.storage} {access.measure}"
 
     def build(self, vectors: Vectors, ids: Ids) -> None:
-        # k-means samples 50 vectors a list, and holds bounds between samples and centres.
-        memory = self._lists * (50 * (4 * DIMENSION + 4 * self._lists) + 8 * DIMENSION)
-        self._create(len(vectors), "ivfflat", {"lists": self._lists}, memory)
+        self._create(self._plan, len(vectors))
