@@ -36,15 +36,6 @@ COPY (
     ) AS concept
 ) TO STDOUT (FORMAT BINARY);
 
--- name: some_predictions
--- Some of a run's predictions of a dataset, the same at each call, as queries.
-SELECT vector_send(p.predicted_vec)
-FROM prediction p
-JOIN cpe_entry c ON c.cpe_id = p.target_cpe_id
-WHERE p.run_id = :run_id AND c.dataset_source = :dataset AND vector_norm(p.predicted_vec) > 0
-ORDER BY md5(p.target_cpe_id::text)
-LIMIT :how_many;
-
 -- name: runs_with_predictions
 -- The runs that have stored predictions of a dataset.
 SELECT r.run_id

@@ -112,7 +112,7 @@ def of_dataset(
             raise CorpusError(f"dataset '{corpus.dataset}' has no article of two concepts")
         like = Queries(NEIGHBOURS, _unit(vectors[first] + vectors[first + 1]))
     else:
-        like = Queries(PREDICTIONS, _predictions(db, corpus.dataset, run_id, queries))
+        like = Queries(PREDICTIONS, _predictions(db, corpus.dataset, run_id, queries, seed))
     return Searched(
         name=corpus.dataset,
         vectors=vectors,
@@ -192,11 +192,11 @@ def _text(number: int) -> str:
     return f"synthetic concept {number} " + "lorem ipsum " * 27
 
 
-def _predictions(db: Database, dataset: str, run_id: int, queries: int) -> Vectors:
-    parameters = {"run_id": run_id, "dataset": dataset, "how_many": queries}
+def _predictions(db: Database, dataset: str, run_id: int, queries: int, seed: int) -> Vectors:
+    given = {"run_id": run_id, "dataset": dataset, "queries": queries, "seed": seed}
     with db.connect() as connection:
         with raw(connection).cursor(binary=True) as cursor:
-            cursor.execute(psycopg_sql("benchmarks", "some_predictions"), parameters)
+            cursor.execute(psycopg_sql("retrieval", "predictions_of_run"), given)
             sent = [row[0] for row in cursor.fetchall()]
         if not sent:
             runs = connection.execute(

@@ -17,19 +17,19 @@ from sqlalchemy import update
 
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database, raw
-from lvmdb.db.queries import psycopg_sql, query
+from lvmdb.db.queries import psycopg_sql
 from lvmdb.db.schema.retrieval import ann_index
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError, UsageError
+from lvmdb.metrics.ranking import TOLERANCE
 from lvmdb.progress import SILENT, Progress
+from lvmdb.retrieval.corpus import fingerprint
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours
 from lvmdb.retrieval.found import check_k, directions
 from lvmdb.retrieval.indexes import Usable
 from lvmdb.retrieval.searcher import Searcher
 
 QUERIES = 500
-TOLERANCE = 1e-6
-"""Cosines nearer than this are tied, as in evaluation: any of the tied is as good an answer."""
 
 _SEED = 0
 
@@ -58,7 +58,7 @@ class Tuned:
         effort: the least `ef_search` or `probes` that reached the recall.
         recall: there.
         steps: all that was tried: effort and recall, in the order of the effort.
-        queries: how many were asked, and what they were.
+        queries: how many were asked.
         origin: what the queries were.
     """
 
@@ -72,7 +72,7 @@ class Tuned:
 
 def recalls(found: Neighbours, exact: Neighbours) -> NDArray[np.float64]:
     """`(n,)`: of each query's exact nearest, the share found; what is as near as the last of them,
-    to the tolerance, counts as well."""
+    tied with it as evaluation has it, is as good an answer."""
     last = np.nanmin(exact.cosine, axis=1, keepdims=True)
     near_enough = found.cosine >= last - TOLERANCE
     return np.asarray(near_enough.sum(axis=1) / exact.counts, dtype=np.float64)
@@ -117,10 +117,7 @@ def tune(
     check_k(k)
     asked, origin = _queries(db, dataset, queries, run_id)
     progress.say(f"{len(asked)} queries ({origin}), searched exactly")
-    with db.connect() as connection:
-        corpus = connection.execute(
-            query("retrieval", "corpus_fingerprint"), {"dataset": dataset}
-        ).one()
+    tuned_on = fingerprint(db, dataset)
     exact = exact_neighbours(db, dataset, asked, k, metric=index.metric)
     tried: dict[int, Recall] = {}
     wanted_low = 5 if percentile is None else percentile
@@ -155,7 +152,7 @@ def tune(
         f"p{wanted_low:g}": tried[effort].low, "min": tried[effort].least,
         "tuned_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    _store(db, index, effort, told, bytes(corpus.fingerprint))
+    _store(db, index, effort, told, tuned_on)
     return Tuned(index, effort, tried[effort], sorted(tried.items()), len(asked), origin)
 
 
