@@ -25,7 +25,7 @@ from lvmdb.db.indexes import NEW, OLD, VectorIndex, create, drop, fitting, index
 from lvmdb.db.queries import psycopg_sql
 from lvmdb.errors import CorpusError, DatabaseError, UsageError
 from lvmdb.progress import SILENT, Progress
-from lvmdb.retrieval.indexes import lock
+from lvmdb.retrieval.indexes import check_workers, lock
 
 MEMORY_LEAST, MEMORY_MOST = 64 << 20, 8 << 30
 """Bytes of working memory to build with: a graph that needs more is finished on disk, slower."""
@@ -92,13 +92,14 @@ def build(
         DatabaseError: another session builds the same index; or the server refuses.
     """
     name = index_name(dataset, index)
-    if workers is not None and not 0 <= workers <= 64:
-        raise UsageError(f"--workers is from 0 to 64, not {workers}")
+    if workers is not None:
+        check_workers(workers)
     with translated_errors(), closing(db.raw_connection(autocommit=True)) as connection:
         connection.row_factory = namedtuple_row
         lock(connection, dataset)
-        corpus = _one(connection, "corpus_fingerprint", {"dataset": dataset})
+        # Before the vectors are read: of rows written meanwhile it is not.
         corpus_mark = _one(connection, "corpus_mark", {"dataset": dataset}).mark
+        corpus = _one(connection, "corpus_fingerprint", {"dataset": dataset})
         if not corpus.vectors:
             raise CorpusError(f"dataset '{dataset}' has no vectors to index")
         memory, given, workers = _prepare(connection, index, corpus.vectors, workers)
@@ -197,10 +198,19 @@ def _watched(
     """Reports how far the session is, as another session sees it."""
     pid, ended, done = building.info.backend_pid, Event(), 0
 
+    def watch() -> None:
+        try:
+            look()
+        except DatabaseError as error:  # a connection too many, say: no reason not to build
+            progress.say(f"how far the build is cannot be seen: {error}")
+
     def look() -> None:
         nonlocal done
         waiting = False
-        with closing(db.raw_connection(autocommit=True)) as connection:
+        with (
+            translated_errors(),
+            closing(db.raw_connection(autocommit=True)) as connection,
+        ):
             connection.row_factory = namedtuple_row
             while not ended.wait(_EVERY):
                 row = connection.execute(
@@ -216,7 +226,7 @@ def _watched(
                     progress.say(f"waiting for session {row.current_locker_pid}: it began before")
 
     with progress.task("indexing", total=vectors, unit="vectors") as advance:
-        watcher = Thread(target=look, name="index progress", daemon=True)
+        watcher = Thread(target=watch, name="index progress", daemon=True)
         watcher.start()
         try:
             yield

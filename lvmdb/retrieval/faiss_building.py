@@ -21,7 +21,7 @@ from lvmdb.retrieval import faiss_files
 from lvmdb.retrieval.corpus import fingerprint, load
 from lvmdb.retrieval.faiss_indexes import Plan, parameters, threads
 from lvmdb.retrieval.found import Found, check_k, directions
-from lvmdb.retrieval.indexes import EF_SEARCH, mark
+from lvmdb.retrieval.indexes import EF_SEARCH, check_workers, mark
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def build(
 
     Raises:
         CorpusError: the dataset has no vectors.
-        UsageError: it has too few for so many lists.
+        UsageError: it has too few for so many lists; or so many workers there cannot be.
         InputError: the file cannot be written.
     """
+    check_workers(workers)
     path = path.resolve()
     # Before the vectors are read: of rows written meanwhile it is not.
     with db.connect() as connection:

@@ -20,6 +20,9 @@ from lvmdb.errors import CorpusError, DatabaseError, UnknownNameError, UsageErro
 EF_SEARCH, EF_MOST = 100, 1000
 """Candidates that an HNSW search holds, unless its index was tuned; the most that there can be."""
 
+MOST_WORKERS = 64
+"""Processes, or threads, that help to build."""
+
 AMONG = 200
 """Candidates of an index on bits, which are ranked again, unless it was tuned."""
 
@@ -50,10 +53,7 @@ class Usable:
         """What a search for k uses, `ef_search` or `probes`: what was tuned, in proportion for a
         larger k than that; else the program's default."""
         if self.kind == "ivfflat":
-            least = 1 if self.tuned is None else self.tuned
-            most = self.lists or 1
-            default = math.ceil(math.sqrt(most)) if self.tuned is None else least
-            return min(most, max(1, default))
+            return min(self.most_effort, self.tuned or math.ceil(math.sqrt(self.most_effort)))
         start = AMONG if self.storage == "bit" else EF_SEARCH
         if self.tuned is not None:
             start = math.ceil(self.tuned * max(1.0, k / self.tuned_k))
@@ -163,8 +163,18 @@ def lock(connection: psycopg.Connection[Any], dataset: str) -> None:
         )
 
 
+def check_workers(workers: int) -> None:
+    """Refuse a number of helpers that no build can have.
+
+    Raises:
+        UsageError: it is not from 0 to 64.
+    """
+    if not 0 <= workers <= MOST_WORKERS:
+        raise UsageError(f"--workers is from 0 to {MOST_WORKERS}, not {workers}")
+
+
 def listing(db: Database) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of all indexes, each with whether its corpus changed since.
+    """Columns, and a row for each index: as it was built and tuned, whether its corpus changed.
 
     A dataset whose rows are the versions that an index was built over is the same; of others the
     vectors' fingerprint is computed.
@@ -175,33 +185,23 @@ def listing(db: Database) -> tuple[list[str], list[dict[str, Any]]]:
         for row in map(dict, connection.execute(query("retrieval", "list_indexes")).mappings()):
             tuned = row["query_parameters"] or {}
             told = row["tuning"] or {}
-            rows.append(
-                {
-                    "name": row["name"],
-                    "dataset": row["dataset"],
-                    "engine": row["engine"],
-                    "kind": row["kind"],
-                    "storage": row["storage"],
-                    "metric": row["metric"],
-                    "parameters": _shown(row["parameters"]),
-                    "vectors": row["vectors"],
-                    "seconds": round(row["seconds"], 1),
-                    "workers": row["workers"],
-                    "bytes": row["bytes"],
-                    "usable": _is_there(row),
-                    "stale": now.differs(row, row["corpus_fingerprint"]),
-                    "searches": _shown(tuned) or None,
-                    "recall": told.get("mean"),
-                    "tuning_stale": now.differs(row, row["tuned_fingerprint"]) if told else None,
-                    "created_at": row["created_at"],
-                }
-            )
-    return list(rows[0]) if rows else list(_EMPTY), rows
+            shown = {
+                "parameters": _shown(row["parameters"]),
+                "seconds": round(row["seconds"], 1),
+                "usable": _is_there(row),
+                "stale": now.differs(row, row["corpus_fingerprint"]),
+                "searches": _shown(tuned) or None,
+                "recall": told.get("mean"),
+                "tuning_stale": now.differs(row, row["tuned_fingerprint"]) if told else None,
+            }
+            rows.append({name: {**row, **shown}[name] for name in _COLUMNS})
+    return list(_COLUMNS), rows
 
 
-_EMPTY = ("name", "dataset", "engine", "kind", "storage", "metric", "parameters", "vectors",
-          "seconds", "workers", "bytes", "usable", "stale", "searches", "recall", "tuning_stale",
-          "created_at")  # fmt: skip
+_COLUMNS = (
+    "name", "dataset", "engine", "kind", "storage", "metric", "parameters", "vectors", "seconds",
+    "workers", "bytes", "usable", "stale", "searches", "recall", "tuning_stale", "created_at",
+)  # fmt: skip
 
 
 class _Now:
