@@ -175,8 +175,9 @@ def _through(
     counts = found.counts
     row_of = {cpe_id: row for row, cpe_id in enumerate(pool.cpe_id)}
     for number, n in enumerate(asked.tolist()):
-        ids = found.cpe_id[number, : counts[number]]
-        rows = np.array([row_of[each.tobytes()] for each in ids], dtype=np.int64)
+        ids = [each.tobytes() for each in found.cpe_id[number, : counts[number]]]
+        # What was written since the pool was read is no candidate.
+        rows = np.array([row_of[each] for each in ids if each in row_of], dtype=np.int64)
         there[n] = bool((rows == truth[n]).any())
         rivals = rows[(groups[rows] != groups[truth[n]]) & ~np.isin(rows, context[n])]
         scores = pool.vectors[rivals] @ queries[n]
