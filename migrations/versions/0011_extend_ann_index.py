@@ -54,7 +54,7 @@ DECLARE
     ordering text := '-(concept_vec <#> $1) DESC';
 BEGIN
     -- Parts of an index are written as they are in the index, or the planner does not know it.
-    SELECT i.kind, i.storage, i.query_parameters, i.parameters INTO found
+    SELECT i.kind, i.storage, i.query_parameters, i.tuning, i.parameters INTO found
     FROM ann_index i
     JOIN pg_class c ON c.relname = i.name
     JOIN pg_index x ON x.indexrelid = c.oid AND x.indrelid = 'cpe_entry'::regclass AND x.indisvalid
@@ -68,8 +68,10 @@ BEGIN
         ordering := 'concept_vec <#> $1';
     END IF;
     IF found.kind = 'hnsw' THEN
-        PERFORM set_config('hnsw.ef_search', least(1000, greatest(
-            k, coalesce((found.query_parameters ->> 'ef_search')::integer, 100)))::text, true);
+        -- For more than it was tuned for, in proportion more: as Usable.effort in the package.
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(k, coalesce(
+            ceil((found.query_parameters ->> 'ef_search')::numeric
+                 * greatest(1, k / (found.tuning ->> 'k')::numeric))::integer, 100)))::text, true);
     ELSIF found.kind = 'ivfflat' THEN
         PERFORM set_config('ivfflat.probes', coalesce(
             (found.query_parameters ->> 'probes')::integer,
