@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from lvmdb.retrieval.bench_corpus import Searched
 
 
+def _counts_if_given(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    return None if value is None else counts(context, option, value)
+
+
 @click.command(cls=Command)
 @dataset_option
 @click.option(
     "--synthetic",
-    callback=lambda context, option, value: value and counts(context, option, value),
+    callback=_counts_if_given,
     metavar="N,...",
     help="Instead of a dataset, made corpora of so many vectors.",
 )
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--threads",
-    callback=lambda context, option, value: value and counts(context, option, value),
+    callback=_counts_if_given,
     metavar="N,...",
     help="Clients that ask at the same time, a measurement each; the most of them build. "
     "[default: 1 and all processors]",

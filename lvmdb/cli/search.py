@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lvmdb.cli.app import App, Command, dataset_option, format_option, pass_app, show
+from lvmdb.cli.index_recall import metric_option, storage_option
 from lvmdb.errors import InputError, UsageError
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -23,8 +24,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--without", multiple=True, metavar="ID", help="Never this concept; repeatable.")
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of an index.")
 @click.option("--index", "file", type=_FILE, metavar="FILE", help="Ask this FAISS index.")
-@click.option("--storage", metavar="T", help="Ask the index on halfvec, vector or bit.")
-@click.option("--metric", metavar="M", help="Ask the index by ip or cosine.")
+@storage_option
+@metric_option
 @click.option("--effort", type=int, metavar="N", help="ef_search, or probes, of this search.")
 @dataset_option
 @format_option
@@ -60,7 +61,8 @@ def search(
     """
     import uuid
 
-    from lvmdb.db.nearest import Filter, parse_tmd
+    from lvmdb.db.nearest import Filter
+    from lvmdb.retrieval.found import parse_tmd
     from lvmdb.retrieval.search import search as retrieve
 
     if sum(given is not None for given in (text, cpe_id, vector)) != 1:
@@ -76,9 +78,13 @@ def search(
     name = dataset
     if cpe_id is None or dataset is not None:
         name = app.dataset(dataset)
+    if exact and (storage is not None or effort is not None):
+        raise UsageError("--exact asks no index: no --storage or --effort")
     if file is not None:
-        if exact or storage or metric or effort:
-            raise UsageError("--index FILE is an index of its own: no --exact, --storage, --metric")
+        if exact or storage is not None or metric is not None or effort is not None:
+            raise UsageError(
+                "--index FILE is an index of its own: no --exact, --storage, --metric or --effort"
+            )
         asked["file"] = file
     hits, found = retrieve(
         app.database,

@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lvmdb.db.indexes import distance, similarity
-from lvmdb.errors import UsageError
-
-CODES = (16, 32, 64)
-"""How many domains, tasks and modifiers there are."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +35,6 @@ class Filter:
 
 
 EVERYTHING = Filter()
-
-
-def parse_tmd(pattern: str) -> tuple[int | None, int | None, int | None]:
-    """A pattern of TMD codes as numbers: `7.*.*` is (7, None, None).
-
-    Raises:
-        UsageError: it is no such pattern.
-    """
-    parts = pattern.split(".")
-    good = len(parts) == 3 and all(
-        part == "*" or (part.isascii() and part.isdecimal() and int(part) < most)
-        for part, most in zip(parts, CODES, strict=True)
-    )
-    if not good:
-        raise UsageError(
-            f"--tmd is domain.task.modifier with * for any, as in '7.*.*', not '{pattern}'; "
-            "domains are below 16, tasks below 32, modifiers below 64"
-        )
-    domain, task, modifier = (None if part == "*" else int(part) for part in parts)
-    return domain, task, modifier
 
 
 def nearest(

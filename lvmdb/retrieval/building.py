@@ -207,10 +207,7 @@ def _watched(
     def look() -> None:
         nonlocal done
         waiting = False
-        with (
-            translated_errors(),
-            closing(db.raw_connection(autocommit=True)) as connection,
-        ):
+        with translated_errors(), closing(db.raw_connection(autocommit=True)) as connection:
             connection.row_factory = namedtuple_row
             while not ended.wait(_EVERY):
                 row = connection.execute(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvmdb.corpus.tmd import SIZES, PartialCode
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import CorpusError, UsageError
 
@@ -55,6 +56,26 @@ def check_k(k: int) -> None:
     """
     if not 1 <= k <= MOST:
         raise UsageError(f"-k is from 1 to {MOST}, not {k}")
+
+
+def parse_tmd(pattern: str) -> PartialCode:
+    """A pattern of TMD codes as numbers: `7.*.*` is (7, None, None).
+
+    Raises:
+        UsageError: it is no such pattern.
+    """
+    parts = pattern.split(".")
+    good = len(parts) == 3 and all(
+        part == "*" or (part.isascii() and part.isdecimal() and int(part) < most)
+        for part, most in zip(parts, SIZES, strict=True)
+    )
+    if not good:
+        raise UsageError(
+            f"--tmd is domain.task.modifier with * for any, as in '7.*.*', not '{pattern}'; "
+            f"domains are below {SIZES[0]}, tasks below {SIZES[1]}, modifiers below {SIZES[2]}"
+        )
+    domain, task, modifier = (None if part == "*" else int(part) for part in parts)
+    return domain, task, modifier
 
 
 def direction(vector: NDArray[np.floating[Any]] | Sequence[float]) -> NDArray[np.float32]:

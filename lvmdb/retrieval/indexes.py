@@ -111,10 +111,8 @@ def choose(
         UsageError: there is no such kind, storage or metric at all.
         CorpusError: the dataset has no such index.
     """
+    check_options(kind=kind, storage=storage, metric=metric)
     wanted = {"kind": kind, "storage": storage, "metric": metric}
-    for option, known in (("kind", KINDS), ("storage", STORAGES), ("metric", METRICS)):
-        if wanted[option] not in (None, *known):
-            raise UsageError(f"--{option} is one of {', '.join(known)}, not {wanted[option]}")
     for index in usable(db, dataset):
         if all(value in (None, getattr(index, name)) for name, value in wanted.items()):
             return index
@@ -161,6 +159,18 @@ def lock(connection: psycopg.Connection[Any], dataset: str) -> None:
         raise DatabaseError(
             f"another session is building or dropping an index of dataset '{dataset}': wait for it"
         )
+
+
+def check_options(**wanted: str | None) -> None:
+    """Refuse a kind, storage or metric that no index has.
+
+    Raises:
+        UsageError: there is no such one.
+    """
+    known = {"kind": KINDS, "storage": STORAGES, "metric": METRICS}
+    for option, value in wanted.items():
+        if value not in (None, *known[option]):
+            raise UsageError(f"--{option} is one of {', '.join(known[option])}, not {value}")
 
 
 def check_workers(workers: int) -> None:

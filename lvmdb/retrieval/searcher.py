@@ -25,7 +25,7 @@ from lvmdb.db.queries import psycopg_sql
 from lvmdb.errors import UsageError
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
 from lvmdb.retrieval.found import Found, Hit, check_k, direction, directions, found_of
-from lvmdb.retrieval.indexes import EF_MOST, Usable, choose
+from lvmdb.retrieval.indexes import EF_MOST, Usable, check_options, choose
 from lvmdb.retrieval.order import alike_first
 from lvmdb.retrieval.session import Session
 
@@ -45,7 +45,8 @@ class Searcher:
         db: the database.
         dataset: where to search.
         exact: compare with every vector, and need no index.
-        kind, storage, metric: of the index; None takes the preferred one of those there are.
+        kind, storage, metric: of the index; None takes the preferred one of those there are. An
+            exact search has a metric alone, by default `ip`.
         effort: `ef_search` or `probes`; None takes what the index was tuned to, or the default.
 
     Raises:
@@ -66,7 +67,9 @@ class Searcher:
     ) -> None:
         self.dataset = dataset
         self.index: Usable | None = None
-        if not exact:
+        if exact:
+            check_options(metric=metric)
+        else:
             self.index = choose(db, dataset, kind=kind, storage=storage, metric=metric)
         self.metric = self.index.metric if self.index else metric or "ip"
         self._db = db

@@ -349,6 +349,7 @@ def test_names(refused: Callable[..., str], arguments: list[str], said: str) -> 
          "--split: within 'wiki2' each article keeps the split that it has"),
         (["search"], "give a text, --cpe-id or --vector, and one of them only"),
         (["search", "--exact", "-k", "0", "x"], "-k is from 1 to 999, not 0"),
+        (["search", "--exact", "--storage", "bit", "x"], "--exact asks no index"),
         (["search", "--cpe-id", "7"], "--cpe-id is a UUID, not '7'"),
         (["index", "build", "--storage", "float"], "--storage is one of halfvec, vector"),
         (["index", "build", "--m", "1"], "--m is from 2 to 100, not 1"),

@@ -23,7 +23,7 @@ from lvmdb.corpus.hashes import cpe_id
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database, raw
 from lvmdb.db.indexes import HNSW, METRICS, STORAGES, IVFFlat, VectorIndex, index_name
-from lvmdb.db.nearest import EVERYTHING, Filter, nearest, nearest_of_many, parse_tmd
+from lvmdb.db.nearest import EVERYTHING, Filter, nearest, nearest_of_many
 from lvmdb.errors import (
     ConnectionLostError,
     CorpusError,
@@ -34,7 +34,7 @@ from lvmdb.errors import (
 )
 from lvmdb.retrieval import building, faiss_building, faiss_indexes, indexes, tuning
 from lvmdb.retrieval import searcher as searcher_module
-from lvmdb.retrieval.found import Found
+from lvmdb.retrieval.found import Found, parse_tmd
 from lvmdb.retrieval.search import batch_search, search
 from lvmdb.retrieval.searcher import Searcher
 from lvmdb.retrieval.session import Session
@@ -479,6 +479,7 @@ def test_what_cannot_be_built_or_searched_is_refused(
     for options, why in (
         ({"storage": "float"}, "--storage is one of halfvec, vector, bit, not float"),
         ({"effort": 1001}, "ef_search of .* is from 1 to 1000, not 1001"),
+        ({"exact": True, "metric": "l2"}, "--metric is one of ip, cosine, not l2"),
     ):
         with pytest.raises(UsageError, match=why):
             Searcher(db, "wiki", **options)
@@ -587,6 +588,11 @@ def test_sql_alone_finds_the_nearest(library: Library) -> None:
         index = index_name("wiki", HNSW())
         through = ask()
         assert scans() == (1,)
+        # What was tuned for fewer than are asked for is more for more.
+        connection.execute(
+            "UPDATE ann_index SET query_parameters = '{\"ef_search\": 60}', tuning = '{\"k\": 3}'"
+        )
+        assert ask() == through
         # What the function sets is its own.
         assert connection.execute("SHOW enable_sort").fetchone() == ("on",)
         assert connection.execute("SHOW hnsw.iterative_scan").fetchone() == ("off",)

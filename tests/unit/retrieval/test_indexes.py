@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lvmdb.db.indexes import HNSW, IVFFlat
-from lvmdb.db.nearest import parse_tmd
 from lvmdb.errors import UsageError
 from lvmdb.retrieval.exact import Neighbours, none_found
+from lvmdb.retrieval.found import parse_tmd
 from lvmdb.retrieval.indexes import Usable
 from lvmdb.retrieval.tuning import _least, recalls
 
