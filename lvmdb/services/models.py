@@ -36,12 +36,12 @@ def encoder_part(db: Database, options: ServiceOptions) -> Part[Encoder]:
     return Part("encoder", load)
 
 
-def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[Tagger]:
+def tagger_part(options: ServiceOptions, encoder: Part[Encoder]) -> Part[Tagger]:
     """The tagger, as a part that is loaded in the background.
 
     Args:
         options: of the service.
-        encoder: whose vectors it compares; None for a tagger that has no use for them.
+        encoder: whose vectors the tagger `embedding` compares; others do not wait for it.
 
     Raises:
         UnknownNameError: there is none of that name.
@@ -50,7 +50,7 @@ def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[
         raise UnknownNameError("tagger", options.tagger, TAGGERS)
 
     def load() -> Tagger:
-        if encoder is None:
+        if options.tagger == LlmTagger.name:
             return LlmTagger(Llm.from_settings(options.settings, patience=PATIENCE))
         tagger = EmbeddingTagger(encoder.wait().encode)
         # The labels' definitions are encoded now, not at the first request.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answering_server import AnsweringServer
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -180,6 +181,24 @@ def test_a_language_model_that_is_away_is_not_a_code(
         answer = client.post("/route", json={"text": TEXTS[0]})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "endpoint_unavailable")
         assert "retry-after" in answer.headers
+
+
+def test_codes_of_articles_are_decided_by_the_tagger_that_was_asked_for(
+    serving: Serving, service_options: ServiceOptions, service_db: Database
+) -> None:
+    said = '{"domain": "History", "task": "Fact Retrieval", "modifier": "Temporal"}'
+    message = {"message": {"content": said}, "finish_reason": "stop"}
+    with AnsweringServer(lambda _: {"choices": [message]}) as model:
+        settings = replace(service_options.settings, llm_url=f"{model.url}/v1", llm_model="m")
+        options = replace(service_options, dataset="asked", tagger="llm", settings=settings)
+        with serving(ingest.create(options)) as client:
+            assert client.get("/health").json()["checked"] == ["database", "encoder", "tagger"]
+            assert client.post("/ingest", json={"articles": [article("a")]}).json()["added"] == 1
+    with service_db.connect() as connection:
+        codes = connection.execute(
+            text("SELECT tmd_code, tmd_source FROM cpe_entry WHERE dataset_source = 'asked'")
+        ).all()
+    assert [tuple(row) for row in codes] == [("7.0.16", "llm")]
 
 
 def test_an_unknown_tagger_or_chunker_is_refused_at_the_start(
