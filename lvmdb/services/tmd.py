@@ -18,7 +18,7 @@ from lvmdb.db.engine import Database
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import encoder_part, tagger_part
+from lvmdb.services.models import encoder_part, tagger_part, vectors_of
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.parts import Part
 from lvmdb.services.problems import documented
@@ -88,7 +88,7 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         decides, model = tagger.get(), encoder.get() if compares else None
 
         def work(deadline: Deadline) -> list[Route]:
-            vectors = None if model is None else model.encode(texts, deadline.check)
+            vectors = None if model is None else vectors_of(model, texts, deadline)
             return [route(tag) for tag in decides.tag(texts, vectors)]
 
         return decides, await context.work.run(work)

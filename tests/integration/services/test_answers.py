@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,9 +17,10 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
-from lvmdb.corpus.encoder import EncoderSpec
+from lvmdb.corpus.encoder import EncoderSpec, check_usable
 from lvmdb.corpus.http import Patience
 from lvmdb.corpus.sentence_encoder import SentenceEncoder
 from lvmdb.corpus.tagging import UNSURE, Tag
@@ -67,6 +68,21 @@ def test_vectors_as_base64_are_the_same_numbers(clients: Clients) -> None:
     np.testing.assert_array_equal(
         np.frombuffer(raw, "<f4").reshape(-1, 768), np.array(numbers, np.float32)
     )
+
+
+def test_a_text_that_has_no_vector_is_the_callers(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(self: SentenceEncoder, texts: Sequence[str], advance: object = None) -> Vectors:
+        vectors = np.zeros((len(texts), 768), dtype=np.float32)
+        check_usable(vectors, texts, self.name)
+        return vectors
+
+    monkeypatch.setattr(SentenceEncoder, "encode", encode)
+    for service, path in (("embedding", "/embed"), ("tmd", "/route/batch")):
+        answer = clients[service].post(path, json={"texts": ["\u200b"]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_encodable")
+        assert "no usable vector (norm 0.0) for text 1" in answer.json()["error"]["message"]
 
 
 def test_an_encoder_that_is_not_the_datasets_is_never_used(
