@@ -17,7 +17,7 @@ from lvmdb.db.engine import Database
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import encoder_part
+from lvmdb.services.models import encoder_part, vectors_of
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.problems import ProblemError, documented
 from lvmdb.services.requests import StrictModel, StrictRoute, Text
@@ -90,7 +90,7 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
             def embed(sentences: Sequence[str]) -> Vectors:
                 assert model is not None
                 with encoding:
-                    return model.encode(sentences, deadline.check)
+                    return vectors_of(model, sentences, deadline)
 
             chunker = _chunker(cutting, None if model is None else embed)
             found = []

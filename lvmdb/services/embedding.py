@@ -12,13 +12,12 @@ from pydantic import BaseModel, Field
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
-from lvmdb.errors import EncoderError
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import encoder_part
+from lvmdb.services.models import encoder_part, vectors_of
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.problems import ProblemError, documented
+from lvmdb.services.problems import documented
 from lvmdb.services.requests import StrictModel, StrictRoute, Text
 from lvmdb.services.work import Deadline
 
@@ -62,10 +61,7 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         model = encoder.get()
 
         def work(deadline: Deadline) -> bytes:
-            try:
-                vectors = model.encode(request.texts, deadline.check)
-            except EncoderError as error:  # a text that has no vector
-                raise ProblemError(422, "not_encodable", str(error)) from error
+            vectors = vectors_of(model, request.texts, deadline)
             answer = EmbedAnswer.model_construct(
                 encoder=model.name,
                 revision=model.revision,

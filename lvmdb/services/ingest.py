@@ -83,7 +83,7 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     encoder = encoder_part(database, options)
     # Codes by vectors are for concepts that have some.
     coded = vectors or options.tagger != EmbeddingTagger.name
-    tagger = tagger_part(options, encoder if vectors else None) if coded else None
+    tagger = tagger_part(options, encoder) if coded else None
     parts: list[Part[Any]] = [encoder] if vectors else []
     context = Context("ingest", options, limits, database, [*parts, *([tagger] if tagger else [])])
     router = APIRouter(route_class=StrictRoute, tags=["ingest"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
 from lvmdb.corpus.encoder import Encoder
 from lvmdb.corpus.http import Patience
@@ -13,6 +16,8 @@ from lvmdb.db.engine import Database
 from lvmdb.errors import EncoderError, UnknownNameError
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.parts import Part
+from lvmdb.services.problems import ProblemError
+from lvmdb.services.work import Deadline
 
 PATIENCE = Patience(answer_s=25.0, tries=2)
 """With a language model: callers of the service wait as well, and can ask again."""
@@ -36,12 +41,12 @@ def encoder_part(db: Database, options: ServiceOptions) -> Part[Encoder]:
     return Part("encoder", load)
 
 
-def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[Tagger]:
+def tagger_part(options: ServiceOptions, encoder: Part[Encoder]) -> Part[Tagger]:
     """The tagger, as a part that is loaded in the background.
 
     Args:
         options: of the service.
-        encoder: whose vectors it compares; None for a tagger that has no use for them.
+        encoder: whose vectors the tagger `embedding` compares; others do not wait for it.
 
     Raises:
         UnknownNameError: there is none of that name.
@@ -50,7 +55,7 @@ def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[
         raise UnknownNameError("tagger", options.tagger, TAGGERS)
 
     def load() -> Tagger:
-        if encoder is None:
+        if options.tagger == LlmTagger.name:
             return LlmTagger(Llm.from_settings(options.settings, patience=PATIENCE))
         tagger = EmbeddingTagger(encoder.wait().encode)
         # The labels' definitions are encoded now, not at the first request.
@@ -58,6 +63,19 @@ def tagger_part(options: ServiceOptions, encoder: Part[Encoder] | None) -> Part[
         return tagger
 
     return Part("tagger", load)
+
+
+def vectors_of(encoder: Encoder, texts: Sequence[str], deadline: Deadline) -> Vectors:
+    """Vectors `(len(texts), 768)` of what a caller sent.
+
+    Raises:
+        ProblemError: 422, a text has no vector.
+        EndpointError: the encoder is behind an endpoint, which failed.
+    """
+    try:
+        return encoder.encode(texts, deadline.check)
+    except EncoderError as error:
+        raise ProblemError(422, "not_encodable", str(error)) from error
 
 
 def encoder_name(db: Database, options: ServiceOptions) -> str:

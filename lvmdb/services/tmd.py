@@ -6,19 +6,19 @@ pass for one.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
 
-from lvmdb.corpus.encoder import Encoder
+from lvmdb.corpus.embedding_tagger import EmbeddingTagger
 from lvmdb.corpus.tagging import Tag, Tagger
 from lvmdb.corpus.tmd import KINDS, VOCABULARY, is_complete, label
 from lvmdb.db.engine import Database
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.limits import TEXTS, Limits
-from lvmdb.services.models import encoder_part, tagger_part
+from lvmdb.services.models import encoder_part, tagger_part, vectors_of
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.parts import Part
 from lvmdb.services.problems import documented
@@ -78,17 +78,17 @@ class RouteBatchAnswer(Routed):
 def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     """The service."""
     database = Database(options.dsn)
-    encoder = encoder_part(database, options) if options.tagger == "embedding" else None
+    encoder, compares = encoder_part(database, options), options.tagger == EmbeddingTagger.name
     tagger = tagger_part(options, encoder)
-    parts = [part for part in (encoder, tagger) if part is not None]
+    parts: list[Part[Any]] = [encoder, tagger] if compares else [tagger]
     context = Context("tmd", options, limits, database, parts)
     router = APIRouter(route_class=StrictRoute, tags=["tmd"])
 
     async def routes(texts: list[str]) -> tuple[Tagger, list[Route]]:
-        decides, model = tagger.get(), _model(encoder)
+        decides, model = tagger.get(), encoder.get() if compares else None
 
         def work(deadline: Deadline) -> list[Route]:
-            vectors = None if model is None else model.encode(texts, deadline.check)
+            vectors = None if model is None else vectors_of(model, texts, deadline)
             return [route(tag) for tag in decides.tag(texts, vectors)]
 
         return decides, await context.work.run(work)
@@ -121,7 +121,3 @@ def route(tag: Tag) -> Route:
     }
     code = ".".join(map(str, tag.code)) if is_complete(tag.code) else None
     return Route(tmd_code=code, error=tag.error, **parts)
-
-
-def _model(encoder: Part[Encoder] | None) -> Encoder | None:
-    return None if encoder is None else encoder.get()

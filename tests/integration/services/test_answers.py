@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answering_server import AnsweringServer
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.embedding_tagger import EmbeddingTagger
-from lvmdb.corpus.encoder import EncoderSpec
+from lvmdb.corpus.encoder import EncoderSpec, check_usable
 from lvmdb.corpus.http import Patience
 from lvmdb.corpus.sentence_encoder import SentenceEncoder
 from lvmdb.corpus.tagging import UNSURE, Tag
@@ -66,6 +68,21 @@ def test_vectors_as_base64_are_the_same_numbers(clients: Clients) -> None:
     np.testing.assert_array_equal(
         np.frombuffer(raw, "<f4").reshape(-1, 768), np.array(numbers, np.float32)
     )
+
+
+def test_a_text_that_has_no_vector_is_the_callers(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(self: SentenceEncoder, texts: Sequence[str], advance: object = None) -> Vectors:
+        vectors = np.zeros((len(texts), 768), dtype=np.float32)
+        check_usable(vectors, texts, self.name)
+        return vectors
+
+    monkeypatch.setattr(SentenceEncoder, "encode", encode)
+    for service, path in (("embedding", "/embed"), ("tmd", "/route/batch")):
+        answer = clients[service].post(path, json={"texts": ["\u200b"]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_encodable")
+        assert "no usable vector (norm 0.0) for text 1" in answer.json()["error"]["message"]
 
 
 def test_an_encoder_that_is_not_the_datasets_is_never_used(
@@ -180,6 +197,24 @@ def test_a_language_model_that_is_away_is_not_a_code(
         answer = client.post("/route", json={"text": TEXTS[0]})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "endpoint_unavailable")
         assert "retry-after" in answer.headers
+
+
+def test_codes_of_articles_are_decided_by_the_tagger_that_was_asked_for(
+    serving: Serving, service_options: ServiceOptions, service_db: Database
+) -> None:
+    said = '{"domain": "History", "task": "Fact Retrieval", "modifier": "Temporal"}'
+    message = {"message": {"content": said}, "finish_reason": "stop"}
+    with AnsweringServer(lambda _: {"choices": [message]}) as model:
+        settings = replace(service_options.settings, llm_url=f"{model.url}/v1", llm_model="m")
+        options = replace(service_options, dataset="asked", tagger="llm", settings=settings)
+        with serving(ingest.create(options)) as client:
+            assert client.get("/health").json()["checked"] == ["database", "encoder", "tagger"]
+            assert client.post("/ingest", json={"articles": [article("a")]}).json()["added"] == 1
+    with service_db.connect() as connection:
+        codes = connection.execute(
+            text("SELECT tmd_code, tmd_source FROM cpe_entry WHERE dataset_source = 'asked'")
+        ).all()
+    assert [tuple(row) for row in codes] == [("7.0.16", "llm")]
 
 
 def test_an_unknown_tagger_or_chunker_is_refused_at_the_start(
