@@ -105,24 +105,29 @@ SET LOCAL synchronous_commit = off;
 SELECT;
 
 -- name: source_ended
--- The source has so many ranges; nothing is behind them. No row where that contradicts another one.
+-- The source has so many ranges; nothing is behind them, and none of them is empty. No row where
+-- that contradicts what another process has found.
 UPDATE ingest_job SET ranges = :ranges
 WHERE job_id = :job_id AND coalesce(ranges, :ranges) = :ranges
-  AND NOT EXISTS (SELECT FROM ingest_range r WHERE r.job_id = :job_id AND r.ordinal >= :ranges
-                  AND r.done_at IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM ingest_range r WHERE r.job_id = :job_id AND r.done_at IS NOT NULL
+                  AND (r.ordinal < :ranges) = (r.read = 0))
 RETURNING job_id;
 
 -- name: drop_ranges_behind
 -- Ranges that turned out to lie behind the source's end.
 DELETE FROM ingest_range WHERE job_id = :job_id AND ordinal >= :ranges;
 
--- name: still_mine
--- Whether a range is still this process's to commit, in a job that still runs.
-SELECT j.status = 'running' AS running,
-       EXISTS (SELECT FROM ingest_range r WHERE r.job_id = :job_id AND r.ordinal = :ordinal
-               AND r.worker_id = :worker_id AND r.done_at IS NULL) AS mine
+-- name: given_up
+-- Whether others have ended a job before all of its ranges were committed.
+SELECT j.status <> 'running' AND j.ranges IS DISTINCT FROM (
+           SELECT sum(w.ranges) FROM ingest_worker w WHERE w.job_id = j.job_id)
 FROM ingest_job j
 WHERE j.job_id = :job_id;
+
+-- name: still_mine
+-- Whether a range is still this process's to commit.
+SELECT EXISTS (SELECT FROM ingest_range r WHERE r.job_id = :job_id AND r.ordinal = :ordinal
+               AND r.worker_id = :worker_id AND r.done_at IS NULL);
 
 -- name: commit_range
 -- A range is done.
@@ -132,9 +137,9 @@ SET read = :read, added = :added, changed = :changed, unchanged = :unchanged, fa
 WHERE job_id = :job_id AND ordinal = :ordinal;
 
 -- name: count_worker
--- What a process has done, one range more.
+-- What a process has done, one range more; one that lies behind the end does not count.
 UPDATE ingest_worker
-SET ranges = ranges + 1, articles = articles + :articles, concepts = concepts + :concepts,
+SET ranges = ranges + least(:read, 1), articles = articles + :articles, concepts = concepts + :concepts,
     heartbeat_at = now()
 WHERE worker_id = :worker_id;
 

@@ -24,9 +24,11 @@ class ServeGroup(Group):
     """`lvmdb serve chunking` is short for `lvmdb serve start chunking`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `start` in front of the names of services."""
-        helped = set(args) & set(ctx.help_option_names)
-        if args and not helped and not set(args) & set(self.commands):
+        """Put `start` in front of what is neither a command nor an option of the group."""
+        ctx.ignore_unknown_options = True
+        _, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        ctx.ignore_unknown_options = False
+        if rest and rest[0] not in self.commands:
             args = ["start", *args]
         return super().parse_args(ctx, args)
 

@@ -105,10 +105,10 @@ class Pipeline:
                 batch = steps.compare(connection, self._plan, found)
                 connection.rollback()
                 self._job.timings.spent("read", found.read, time.perf_counter() - began)
-                if found.ended:
-                    self._job.source_ends(ordinal + (found.read > 0))
-                    if not found.read:
-                        continue
+                if not found.read:
+                    self._job.is_empty(ordinal)
+                elif found.ended:
+                    self._job.source_ends(ordinal + 1)
                 if self._plan.cuts_by_vectors:
                     yield batch
                     continue

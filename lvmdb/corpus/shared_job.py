@@ -97,6 +97,7 @@ class SharedJob:
         # Before its row is seen: a process without its lock is taken for dead.
         self.session = WorkerSession(db)
         self._worker_id = self.session.worker_id
+        self._behind_end = False
         try:
             with db.begin() as connection:
                 self.job_id, self.joined = self._enter(connection)
@@ -106,7 +107,9 @@ class SharedJob:
 
     def claim(self) -> int | None:
         """The first free range; None if there is none (others may still have some)."""
-        row = self._mine("claim_freed") or self._mine("claim_next")
+        row = self._mine("claim_freed")
+        if row is None and not self._behind_end:
+            row = self._mine("claim_next")
         return None if row is None else int(row[0])
 
     def source_ends(self, ranges: int) -> None:
@@ -121,6 +124,18 @@ class SharedJob:
                 "its end: give all of them the same source"
             )
         self._of_job("drop_ranges_behind", ranges=ranges)
+
+    def is_empty(self, ordinal: int) -> None:
+        """Nothing of the source is in this range.
+
+        The source ends somewhere before it; where, says whoever has its last articles.
+
+        Raises:
+            CorpusError: as `source_ends`, of a source without any article.
+        """
+        self._behind_end = True
+        if ordinal == 0:
+            self.source_ends(0)
 
     def await_turn(self, ordinal: int, meanwhile: Callable[[], object] = lambda: None) -> float:
         """Wait until all ranges before this one are committed; returns the seconds.
@@ -150,15 +165,9 @@ class SharedJob:
         """
         # Also held by who begins jobs: nobody can end this one in the meantime.
         connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
-        row = connection.execute(
-            query("ingest", "still_mine"), {**self._keys, "ordinal": ordinal}
-        ).one()
-        if not row.running:
-            raise CorpusError(
-                f"ingest job {self.job_id} was given up by others while this process was "
-                "silent: run the same command again"
-            )
-        return bool(row.mine)
+        self._require_kept(connection)
+        mine = query("ingest", "still_mine")
+        return bool(connection.execute(mine, {**self._keys, "ordinal": ordinal}).scalar_one())
 
     def done(
         self,
@@ -203,7 +212,7 @@ class SharedJob:
             },
         )
         articles = outcome.added + outcome.changed
-        counts = {"articles": articles, "concepts": outcome.concepts}
+        counts = {"read": read, "articles": articles, "concepts": outcome.concepts}
         connection.execute(
             query("ingest", "count_worker"), {"worker_id": self._worker_id, **counts}
         )
@@ -228,12 +237,16 @@ class SharedJob:
 
         Args:
             vanished: whether its ranges hold all that its source has.
+
+        Raises:
+            CorpusError: others have ended it, with ranges that were not committed.
         """
         keys = {"job_id": self.job_id}
         with self._db.begin() as connection:
             connection.execute(query("corpus", "lock_dataset"), {"dataset": self._task.dataset})
             totals = self._totals(connection)
             if totals.status != "running":
+                self._require_kept(connection)
                 return totals
             self.timings.write(connection, self.job_id)
             if vanished:
@@ -278,6 +291,14 @@ class SharedJob:
         dataset = {"dataset": self._task.dataset}
         connection.execute(query("ingest", "end_dead_jobs"), dataset)
         connection.execute(query("ingest", "forget_ranges"), dataset)
+
+    def _require_kept(self, connection: Connection) -> None:
+        keys = {"job_id": self.job_id}
+        if connection.execute(query("ingest", "given_up"), keys).scalar_one():
+            raise CorpusError(
+                f"ingest job {self.job_id} was given up by others while this process was "
+                "silent: run the same command again"
+            )
 
     def _totals(self, connection: Connection) -> Totals:
         row = connection.execute(query("ingest", "job_totals"), {"job_id": self.job_id}).one()

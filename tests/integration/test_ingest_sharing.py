@@ -303,6 +303,56 @@ def test_ranges_go_to_whoever_is_there(
     assert sql("SELECT status FROM ingest_job ORDER BY job_id") == [("failed",), ("failed",)]
 
 
+def test_ranges_behind_the_end_do_not_say_where_it_is(
+    db: Database, jobs: Callable[..., SharedJob], plan: IngestPlan, sql: Sql
+) -> None:
+    """Several processes claim before anybody has read the last range."""
+
+    def done(job: SharedJob, ordinal: int, read: int) -> None:
+        with db.begin() as connection:
+            assert job.may_commit(connection, ordinal)
+            job.done(
+                connection, ordinal, read=read, outcome=store.Stored(), seen=[], failures=[],
+                failed=0,
+            )  # fmt: skip
+
+    first, second, third = jobs(), jobs(), jobs()
+    assert [job.claim() for job in (first, second, third)] == [0, 1, 2]
+    third.is_empty(2)
+    # It does not go on and on behind the end, but takes what others give back.
+    assert third.claim() is None
+    second.release()
+    assert third.claim() == 1
+    third.is_empty(1)
+    first.source_ends(1)
+    assert sql("SELECT ordinal FROM ingest_range") == [(0,)]
+    done(first, 0, 2)
+    assert third.complete()
+    # To whoever comes late with such a range nothing has happened.
+    assert first.finish(vanished=False).read == 2
+    with db.begin() as connection:
+        assert not third.may_commit(connection, 2)
+    assert third.finish(vanished=False).status == "succeeded"
+    # But where something lies behind what another found empty, their sources are not the same.
+    long, short = jobs(a=2), jobs(a=2)
+    assert [job.claim() for job in (long, short, long)] == [0, 1, 2]
+    short.is_empty(1)
+    done(long, 0, 2)
+    done(short, 1, 0)
+    with pytest.raises(CorpusError, match="give all of them the same source"):
+        long.source_ends(3)
+    # So a process does that reads beyond the end.
+    alone = jobs(a=3)
+    sql("UPDATE ingest_job SET claimed = 1 WHERE job_id = %s", [alone.job_id])
+    advanced: list[int] = []
+    whole = replace(plan, encoder=None, tagger=None, episodes=None, range_articles=ARTICLES)
+    pipeline.Pipeline(db, whole, alone, None, advanced.append).run()
+    state = "SELECT ordinal, ingest_range.read, ranges FROM ingest_range JOIN ingest_job USING (job_id) "
+    assert sql(state + "WHERE job_id = %s", [alone.job_id]) == [(1, 0, None)]
+    for job in (first, second, third, long, short, alone):
+        job.leave()
+
+
 def test_a_turn_that_nobody_has_is_told(
     jobs: Callable[..., SharedJob], vanish: Callable[[SharedJob], None]
 ) -> None:
@@ -326,6 +376,10 @@ def test_a_job_given_up_by_others_is_not_written_to(
     assert (anew.joined, anew.claim()) == (False, 0)
     with pytest.raises(CorpusError, match="given up by others"), db.begin() as connection:
         silent.may_commit(connection, 0)
+    # Nor is it said to be done.
+    assert silent.complete()
+    with pytest.raises(CorpusError, match="given up by others"):
+        silent.finish(vanished=False)
     anew.leave()
     silent.session.close()
 

@@ -177,6 +177,8 @@ def test_limits_that_let_nothing_pass(name: str, value: int) -> None:
         ("serve chunkin", UnknownNameError, "did you mean 'chunking'"),
         ("serve", click.UsageError, ""),
         ("serve chunking --dataset A.B", UsageError, "cannot name a dataset"),
+        ("serve chunkin --dataset status", UnknownNameError, "did you mean 'chunking'"),
+        ("serve --nonsense", click.UsageError, "--nonsense"),
         ("serve stop everything", UnknownNameError, "unknown service"),
     ],
 )
@@ -184,6 +186,20 @@ def test_bad_command_lines(line: str, kind: type[Exception], said: str) -> None:
     result = CliRunner().invoke(cli, line.split(), obj=App(), standalone_mode=False)
     assert isinstance(result.exception, kind)
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("serve --help", "Commands:"),
+        ("serve chunking --help", "serve start [OPTIONS] SERVICE..."),
+        ("serve --port-base 9000 all -h", "serve start [OPTIONS] SERVICE..."),
+        ("serve -q status --help", "serve status [OPTIONS]"),
+    ],
+)
+def test_start_may_be_left_out(line: str, said: str) -> None:
+    result = CliRunner().invoke(cli, line.split(), obj=App())
+    assert (result.exit_code, said in result.output) == (0, True), result.output
 
 
 def _since(home: Path) -> float:
