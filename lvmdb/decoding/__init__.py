@@ -1,0 +1,1 @@
+"""From vectors back to words: the nearest concept, vec2text, generation, smoothing."""
