@@ -14,16 +14,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lvmdb.services.problems import RETRY_SOON, ProblemError, overloaded
 from lvmdb.services.work import AbandonedError, Deadline
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -100,7 +99,7 @@ class Batcher(Generic[Key, Item, Result]):
                 deadline.check()
                 try:
                     return asked.future.result(timeout=_LOOK)
-                except WaitedTooLong:
+                except TimeoutError:
                     if asked.future.done():
                         raise
         finally:
@@ -143,7 +142,7 @@ class Batcher(Generic[Key, Item, Result]):
         first = self._queue.popleft()
         taken, size, rest = [first], len(first.items), deque[_Asked[Key, Item, Result]]()
         for asked in self._queue:
-            if asked.key == first.key and size + len(asked.items) <= self._most:
+            if asked.key is first.key and size + len(asked.items) <= self._most:
                 taken.append(asked)
                 size += len(asked.items)
             else:

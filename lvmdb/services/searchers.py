@@ -1,0 +1,131 @@
+"""Connections that search, shared by the threads of a service.
+
+    with searchers.take("wiki") as searcher:        # this thread's until the block ends
+        hits, found = searcher.hits(vector, 10)
+
+A searcher is for one thread at a time, and dear to make: its connection is set up, its statements
+are prepared. So what one thread is done with the next one takes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from lvmdb.corpus.articles import Vectors
+from lvmdb.db.engine import Database
+from lvmdb.decoding.decoded import Decoded
+from lvmdb.decoding.nearest import NearestDecoder
+from lvmdb.errors import ConnectionLostError, LvmdbError
+from lvmdb.retrieval.searcher import Searcher
+
+MOST_IDLE = 8
+"""Connections that are kept open while nobody searches."""
+
+RENEWED = 60.0
+"""Seconds after which a searcher is made anew: its index may have been tuned or built again."""
+
+
+class Searchers:
+    """Searchers of any datasets. Close it.
+
+    Args:
+        db: the database.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._lock = threading.Lock()
+        self._idle: list[tuple[str, bool, float, Searcher]] = []
+        self._closed = False
+
+    @contextmanager
+    def take(self, dataset: str, *, exact: bool = False) -> Iterator[Searcher]:
+        """A searcher of a dataset, for one thread.
+
+        Args:
+            dataset: where to search.
+            exact: compare with every vector, and need no index.
+
+        Raises:
+            CorpusError: the dataset has no index, and an exact search was not asked for.
+            ConnectionLostError: the database does not answer.
+        """
+        born, searcher = self._found(dataset, exact) or (
+            time.monotonic(),
+            Searcher(self._db, dataset, exact=exact),
+        )
+        try:
+            yield searcher
+        except ConnectionLostError:
+            # Whoever else is connected to that server has lost it as well.
+            self._close([searcher, *self._taken(everything=True)])
+            raise
+        except LvmdbError:
+            self._give_back((dataset, exact, born, searcher))
+            raise
+        except BaseException:
+            self._close([searcher])
+            raise
+        self._give_back((dataset, exact, born, searcher))
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            self._closed = True
+        self._close(self._taken(everything=True))
+
+    def _give_back(self, used: tuple[str, bool, float, Searcher]) -> None:
+        with self._lock:
+            self._idle.append(used)
+            most = 0 if self._closed else MOST_IDLE
+            left, self._idle = self._idle[:-most or None], self._idle[-most:] if most else []
+        self._close([searcher for *_, searcher in left])
+
+    def _found(self, dataset: str, exact: bool) -> tuple[float, Searcher] | None:
+        self._close(self._taken(everything=False))
+        with self._lock:
+            # The one used last is the likeliest to have all it needs.
+            for place in range(len(self._idle) - 1, -1, -1):
+                if self._idle[place][:2] == (dataset, exact):
+                    _, _, born, searcher = self._idle.pop(place)
+                    return born, searcher
+        return None
+
+    def _taken(self, *, everything: bool) -> list[Searcher]:
+        """Take out those that are old, or all."""
+        oldest = time.monotonic() - RENEWED
+        with self._lock:
+            old = [s for *_, born, s in self._idle if everything or born < oldest]
+            if old:
+                self._idle = [i for i in self._idle if not everything and i[2] >= oldest]
+        return old
+
+    @staticmethod
+    def _close(searchers: Sequence[Searcher]) -> None:
+        for searcher in searchers:
+            searcher.close()
+
+
+class SharedDecoder:
+    """A `Decoder` by the nearest concept that has a searcher only while it decodes.
+
+    Args:
+        searchers: where it takes one from.
+        dataset: where to search.
+        k: concepts to find for each vector.
+        exact: compare with every vector.
+    """
+
+    def __init__(self, searchers: Searchers, dataset: str, k: int, *, exact: bool = False) -> None:
+        self._searchers, self._dataset, self._k, self._exact = searchers, dataset, k, exact
+
+    def decode(
+        self, vectors: Vectors, *, without: Sequence[Sequence[UUID]] | None = None
+    ) -> list[Decoded]:
+        """As `NearestDecoder.decode`."""
+        with self._searchers.take(self._dataset, exact=self._exact) as searcher:
+            return NearestDecoder(searcher, self._k).decode(vectors, without=without)
