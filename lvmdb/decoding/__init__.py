@@ -1,0 +1,1 @@
+"""From vectors back to words: nearest concepts, vec2text, generation, smoothing."""
