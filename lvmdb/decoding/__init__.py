@@ -1,1 +1,1 @@
-"""Decoding: from vectors back to words, by the nearest concept or by vec2text; generation."""
+"""From vectors back to words: the nearest concept, vec2text, generation, smoothing."""

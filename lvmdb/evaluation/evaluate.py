@@ -16,7 +16,7 @@ from lvmdb.db.runs import Run
 from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.errors import SequenceError
 from lvmdb.evaluation import drawn_pool
-from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
+from lvmdb.evaluation.pool import SAME_VECTOR, ContextRows, Pool, load_pool
 from lvmdb.evaluation.predictor import Predictor, load_predictor
 from lvmdb.evaluation.records import (
     RankedIn,
@@ -41,9 +41,6 @@ from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
 
 BATCH = 256
-
-SAME_VECTOR = 1 - 1e-5
-"""The least cosine of a streamed target and the pool's vector of that place: they are one row."""
 
 
 @dataclass(frozen=True)
