@@ -3,9 +3,9 @@
     with LocalLlm("SmolLM2-135M-Instruct.Q4_1.gguf") as llm:
         llm.ask(Question("Be brief.", "What is a concept?"))
 
-The file is read by transformers, which unpacks its weights to float32. That is slower than a server
-made for it and takes several times the memory: small models are what it is for. Answers are the most
-likely ones, so that the same question gets the same answer.
+The file is read by transformers, which unpacks its weights to float32. That is slower than a
+server made for it and takes several times the memory: small models are what it is for. Answers are
+the most likely ones, so that the same question gets the same answer.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class LocalLlm:
         model: the file's name.
 
     Raises:
-        MissingDependencyError: transformers or gguf is not installed.
+        MissingDependencyError: transformers, gguf or accelerate is not installed.
         ModelError: there is no such file, or it is none.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         self.model = self._path.name
-        for package, extra in (("transformers", "encoders"), ("gguf", "text")):
+        for package in ("transformers", "gguf", "accelerate"):
             if find_spec(package) is None:
-                raise MissingDependencyError(package, extra, "a language model from a GGUF file")
+                raise MissingDependencyError(package, "gguf", "a language model from a GGUF file")
         if not self._path.is_file():
             raise ModelError(f"there is no language model at {self._path}")
         self._lock = threading.Lock()

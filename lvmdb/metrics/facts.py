@@ -6,12 +6,12 @@ A rule by signs, not by a model, so that it is the same everywhere and can be re
 
 - A **number** is a run of digits, with points or commas between digits, e.g. `1,234.5`. Commas of
   thousands are left out before numbers are compared: `1,234` is `1234`; `3.0` and `3` differ.
-  Digits that are part of a word (`A4`, `20th`) are numbers as well: a changed `4` is a changed fact.
-  Numbers that are spelt (`twelve`) are not looked at.
-- A **name** is a word of two letters or more that begins with a capital and does not stand behind
-  the beginning of the text, a point, a question or exclamation mark or a colon: there any word has
-  one. A word of capitals alone (`NATO`) is a name wherever it stands. So the share is a lower bound:
-  an invented name that begins a sentence is not seen.
+  Digits of a word (`A4`, `20th`) are numbers as well: a changed `4` is a changed fact. Numbers that
+  are spelt (`twelve`) are not looked at.
+- A **name** is a word of two letters or more that begins with a capital and does not stand at the
+  beginning of the text or behind a point, a question or exclamation mark or a colon: there any word
+  has one. A word of capitals alone (`NATO`) is a name wherever it stands. So the share is a lower
+  bound: an invented name that begins a sentence is not seen.
 - It is **added** if no source has the number, or the word in any spelling of its letters' case
   (`the harbour` becomes `Harbour` without becoming a name). A possessive `'s` is left out.
 
