@@ -29,6 +29,8 @@ class Settings:
         llm_model: `LVMDB_LLM_MODEL`, the model to ask for there.
         llm_key: `LVMDB_LLM_KEY`, its key.
         token: `LVMDB_TOKEN`, what the HTTP services ask of their callers.
+        vec2text: `LVMDB_VEC2TEXT`, the folder of vec2text's environment.
+        decoding_url: `LVMDB_DECODING_URL`, a decoding service elsewhere.
     """
 
     home: Path
@@ -39,6 +41,8 @@ class Settings:
     llm_model: str | None = None
     llm_key: str | None = None
     token: str | None = None
+    vec2text: Path | None = None
+    decoding_url: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -67,7 +71,8 @@ class Settings:
         home = _folder("LVMDB_HOME", values.pop("home")) or _default_home()
         if home.exists() and not home.is_dir():
             raise SettingsError(f"LVMDB_HOME is not a folder: {home}")
-        return cls(home=home, models=models, **values)
+        vec2text = _folder("LVMDB_VEC2TEXT", values.pop("vec2text"))
+        return cls(home=home, models=models, vec2text=vec2text, **values)
 
     def shown(self) -> dict[str, str | None]:
         """Variable names and values for people; secrets only as set or not."""
@@ -126,7 +131,7 @@ def _shown(name: str, value: object) -> str | None:
         return None
     if name in SECRETS:
         return "(set)"
-    if name in ("dsn", "llm_url"):
+    if name in ("decoding_url", "dsn", "llm_url"):
         return redact(str(value))
     return str(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -34,6 +34,8 @@ class Decoded:
         seconds: by stage, `search` and `decode`; of several vectors that were decoded at once,
             each has its share.
         why: where the text was come by otherwise than asked for, what led to it.
+        vector: `(768,)` of the text, where it was written and has been encoded again; of a concept
+            it is in the database.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Decoded:
     hits: Sequence[Hit]
     seconds: Mapping[str, float]
     why: str | None = None
+    vector: Vectors | None = field(default=None, compare=False, repr=False)
 
 
 class Decoder(Protocol):
