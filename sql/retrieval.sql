@@ -136,3 +136,16 @@ JOIN sequence_set s USING (sequence_set_id)
 WHERE p.run_id = :run_id AND s.dataset_source = :dataset AND vector_norm(p.predicted_vec) > 0
 ORDER BY uuid_hash_extended(p.target_cpe_id, CAST(:seed AS bigint)), p.target_cpe_id
 LIMIT :queries;
+
+-- name: full_text
+-- Concepts of a dataset by PostgreSQL's full-text search: any of the words, ranked by how many are
+-- there and how near to each other.
+SELECT c.cpe_id, a.title, c.article_id, c.seq, c.concept_text,
+       ts_rank_cd(to_tsvector('english', c.concept_text), asked.words)::double precision AS rank
+FROM cpe_entry c
+JOIN article a USING (article_id),
+     CAST(replace(CAST(plainto_tsquery('english', :text) AS text), '&', '|') AS tsquery)
+         AS asked (words)
+WHERE c.dataset_source = :dataset AND to_tsvector('english', c.concept_text) @@ asked.words
+ORDER BY rank DESC, c.cpe_id
+LIMIT :k;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
 from fastapi import Request
 
 from lvmdb.db.engine import Database

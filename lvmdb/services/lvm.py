@@ -6,20 +6,27 @@ in `predicting`, which other routers of this service use as well.
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Response
+from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 
+from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database
+from lvmdb.decoding.decoded import Decoded
+from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.embedding import written
+from lvmdb.services.events import Events
 from lvmdb.services.limits import Limits
 from lvmdb.services.lvm_bodies import (
+    GenerateRequest,
     InferAnswer,
     InferBatchAnswer,
     InferBatchRequest,
@@ -31,22 +38,28 @@ from lvmdb.services.lvm_bodies import (
     PredictBatchRequest,
     PredictRequest,
     Reading,
+    Said,
     SearchAnswer,
     SearchRequest,
-    Said,
+    SmoothedText,
     concepts,
     rounded,
     run_of,
     said,
+    smoothed_text,
     vectors,
 )
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.predicting import Lvm, Read, Wanted
+from lvmdb.services.predicting import Lvm, Read, Rolling
 from lvmdb.services.problems import documented
 from lvmdb.services.requests import ReadRoute, StrictRoute
 from lvmdb.services.work import Deadline
-from lvmdb.evaluation.inference import Inference
-from lvmdb.corpus.articles import Vectors
+
+EVENTS = {
+    "description": "Events: `begin`, a `step` for each concept, and `end` or `error`; each with "
+    "JSON as its data.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 LIMITS = Limits(threads=2, waiting=64)
 """Threads that search; models and encoders have one each of their own."""
@@ -105,10 +118,11 @@ def router(lvm: Lvm) -> APIRouter:
         began, deadline = time.perf_counter(), lvm.deadline()
         model = await lvm.models.get(request.model)
         read = await _read(lvm, model, request, deadline)
-        (found,), seconds = await _predict(lvm, model, read, request, deadline)
+        ((found, fluent),), seconds = await _predict(lvm, model, read, request, deadline)
         return answer(
             PredictAnswer.model_construct(
                 **said(found),
+                smoothed=fluent,
                 model=run_of(model),
                 seconds=_times(began, encoder=read.seconds, **seconds),
                 read=list(read.concepts[0]) if read.concepts else None,
@@ -130,9 +144,36 @@ def router(lvm: Lvm) -> APIRouter:
                 model=run_of(model),
                 seconds=_times(began, encoder=read.seconds, **seconds),
                 read=[list(each) for each in read.concepts] if read.concepts else None,
-                predictions=[Said.model_construct(**said(each)) for each in found],
+                predictions=[
+                    Said.model_construct(**said(each), smoothed=fluent) for each, fluent in found
+                ],
             )
         )
+
+    @routes.post(
+        "/generate",
+        response_class=EventSourceResponse,
+        responses={**documented(409), 200: EVENTS},
+    )
+    async def generation(request: GenerateRequest) -> Response:
+        """Concept after concept, as server-sent events.
+
+        First `begin` with what was read; then a `step` for each concept; in the end `end` with the
+        reason; or `error`, with what an answer that is not a success would hold.
+        """
+        deadline = lvm.deadline()
+        if request.smooth:
+            await lvm.context.work.run(lambda _: lvm.llm())  # told now rather than at the end
+        model = await lvm.models.get(request.model)
+        read = await _read(lvm, model, request, deadline)
+        context, left_out = read.contexts[0], tuple(request.without)
+        if request.without_context and request.decode != "vec2text":
+            left_out += (await predicting.own(lvm, model, [context], exact=request.exact))[0]
+        rolling = await predicting.begun(
+            lvm, model, context, request.options, request.wanted, left_out
+        )
+        said_before = list(read.concepts[0]) if read.concepts else []
+        return Events(lvm.context, stream(lvm, model, rolling, request, said_before))
 
     @routes.post("/search", response_model=SearchAnswer, responses=documented(409))
     async def search(request: SearchRequest) -> Response:
@@ -173,6 +214,50 @@ def router(lvm: Lvm) -> APIRouter:
     return routes
 
 
+async def stream(
+    lvm: Lvm,
+    model: Inference,
+    rolling: Rolling,
+    request: GenerateRequest,
+    read: list[str],
+) -> AsyncIterator[tuple[str, Any]]:
+    """The events of a generation."""
+    began, texts = time.perf_counter(), []
+    yield "begin", {"model": run_of(model), "read": read, "end_concept": rolling.ends}
+    while (step := await rolling.step()) is not None:
+        texts.append(step.decoded.text)
+        vector = {}
+        if request.encoding is not None:
+            vector = {"vector": written(step.vector[None], request.encoding)[0]}
+        yield (
+            "step",
+            {
+                "number": step.number,
+                **said(step.decoded),
+                "end_cosine": step.end_cosine,
+                "moved": step.moved,
+                **vector,
+                "seconds": rounded(step.seconds),
+            },
+        )
+    fluent = None
+    if request.smooth and texts:
+        fluent = smoothed_text(await predicting.smoothed(lvm, texts, context=read))
+    stopped = rolling.stopped
+    assert stopped is not None, "as a generation has it that gives no more steps"
+    yield (
+        "end",
+        {
+            "reason": stopped.reason,
+            "told": stopped.told,
+            "steps": len(texts),
+            "text": "\n".join(texts),
+            "smoothed": fluent,
+            "seconds": _times(began),
+        },
+    )
+
+
 def answer(body: BaseModel) -> Response:
     """An answer whose fields were made here, and need no check."""
     return Response(pydantic_core.to_json(body), media_type="application/json")
@@ -190,16 +275,24 @@ async def _read(lvm: Lvm, model: Inference, request: Reading, deadline: Deadline
 
 async def _predict(
     lvm: Lvm, model: Inference, read: Read, request: Leaving, deadline: Deadline
-) -> tuple[list[predicting.Decoded], dict[str, float]]:
-    """What follows what was read, in words, and the seconds that it took."""
+) -> tuple[list[tuple[Decoded, SmoothedText | None]], dict[str, float]]:
+    """What follows what was read, in words, rewritten if asked; and the seconds that it took."""
     ahead, inference = await predicting.predicted(lvm, model, read.contexts, deadline)
-    own: list[tuple[predicting.UUID, ...]] = [()] * len(ahead)
     began = time.perf_counter()
+    left_out = [tuple(request.without)] * len(ahead)
     if request.without_context:
         own = await predicting.own(lvm, model, read.contexts, exact=request.exact)
-    left_out = [(*request.without, *each) for each in own]
-    found = await predicting.decoded(lvm, model, ahead, request.wanted, left_out)
-    return found, {"model": inference, "search": time.perf_counter() - began}
+        left_out = [(*given, *each) for given, each in zip(left_out, own, strict=True)]
+    found, _ = await predicting.decoded(lvm, model, ahead, request.wanted, left_out)
+    times = {"model": inference, "search": time.perf_counter() - began}
+    if not request.smooth:
+        return [(each, None) for each in found], times
+    answers: list[tuple[Decoded, SmoothedText | None]] = []
+    began = time.perf_counter()
+    for each, before in zip(found, read.concepts or [()] * len(found), strict=True):
+        fluent = await predicting.smoothed(lvm, [each.text], context=before)
+        answers.append((each, smoothed_text(fluent)))
+    return answers, {**times, "smooth": time.perf_counter() - began}
 
 
 def _contexts(sent: list[list[list[float] | str]]) -> list[Vectors]:

@@ -17,6 +17,8 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.db.aliases import DEFAULT
 from lvmdb.db.types import DIMENSION
 from lvmdb.decoding.decoded import Decoded
+from lvmdb.decoding.generation import END_COSINE, END_TEXT, REPEATED, GenerationOptions
+from lvmdb.decoding.smoothing import Smoothed
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.limits import TEXTS
@@ -30,6 +32,9 @@ MOST_CONCEPTS = 64
 MOST_FOUND = 100
 """Concepts that may be asked for."""
 
+MOST_GENERATED = 64
+"""Concepts that one request may generate."""
+
 MOST_LEFT_OUT = 200
 """Concepts that may be named as not to be found."""
 
@@ -42,9 +47,7 @@ Numbers = Annotated[
 ]
 Letters = Annotated[
     str,
-    StringConstraints(
-        min_length=_LETTERS, max_length=_LETTERS, pattern=r"^[A-Za-z0-9+/]+={0,2}$"
-    ),
+    StringConstraints(min_length=_LETTERS, max_length=_LETTERS, pattern=r"^[A-Za-z0-9+/]+={0,2}$"),
     Field(description=f"Base64 of {DIMENSION} little-endian float32."),
 ]
 Vector = Annotated[
@@ -74,8 +77,8 @@ class Encoded(Asking):
 
     encoding: Literal["float", "base64"] = Field(
         "float",
-        description="How a vector is written: as an array of numbers, or as the base64 of its "
-        f"{DIMENSION} little-endian float32. It may be sent as either.",
+        description="How vectors are answered: each as an array of numbers, or as the base64 of "
+        f"its {DIMENSION} little-endian float32. They may be sent as either.",
     )
 
 
@@ -100,12 +103,20 @@ class Finding(Asking):
     @property
     def wanted(self) -> Wanted:
         """The same, as `predicting` has it."""
-        return Wanted(k=self.k, exact=self.exact)
+        return Wanted(k=self.k, exact=self.exact, decode=getattr(self, "decode", "nearest"))
 
 
 class Leaving(Finding):
-    """What is to be found, and what not."""
+    """What is to be found, what not, and what is done with it."""
 
+    decode: Literal["nearest", "auto", "vec2text"] = Field(
+        "nearest",
+        description="How a prediction becomes text: by the nearest concept; by vec2text, which "
+        "writes one; or by the nearest where it is near enough for the dataset, else by vec2text.",
+    )
+    smooth: bool = Field(
+        False, description="Let the language model of LVMDB_LLM_URL rewrite the text fluently."
+    )
     without: list[Id] = Field(
         [],
         max_length=MOST_LEFT_OUT,
@@ -134,6 +145,54 @@ class Reading(BaseModel):
 
 class PredictRequest(Leaving, Reading):
     """What is to be gone on from."""
+
+
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
+class GenerateRequest(Leaving, Reading):
+    """What is to be gone on from, how far, and when to end before that."""
+
+    k: int = Field(3, ge=1, le=MOST_FOUND, description="Concepts of each step, at most.")
+    steps: int = Field(5, ge=1, le=MOST_GENERATED, description="Concepts, at most.")
+    loop: Literal["none", "index", "vec2text"] = Field(
+        "index",
+        description="What the model reads of its own words: the prediction itself, the vector of "
+        "the nearest concept, or that of the text that vec2text wrote.",
+    )
+    novel: bool = Field(True, description="What was generated is not found again.")
+    end_cosine: Cosine | None = Field(
+        END_COSINE, description=f"Ends at a prediction so near to the vector of '{END_TEXT}'."
+    )
+    repeated: Cosine | None = Field(
+        REPEATED, description="Ends at a prediction so near to one before."
+    )
+    least_cosine: Cosine | None = Field(
+        None, description="Ends where the text is further than this from its prediction."
+    )
+    encoding: Literal["float", "base64"] | None = Field(
+        None, description="Answer the predicted vectors as well, so written."
+    )
+
+    @property
+    def options(self) -> GenerationOptions:
+        """The same, as `decoding.generation` has it."""
+        return GenerationOptions(
+            steps=self.steps,
+            loop=self.loop,
+            novel=self.novel,
+            end_cosine=self.end_cosine,
+            repeated=self.repeated,
+            least_cosine=self.least_cosine,
+        )
+
+    @model_validator(mode="after")
+    def _writes(self) -> GenerateRequest:
+        if self.loop == "vec2text" and self.decode != "vec2text":
+            raise ValueError("loop 'vec2text' reads what vec2text writes: give decode 'vec2text'")
+        if self.loop == "index" and self.decode == "vec2text":
+            raise ValueError("loop 'index' reads concepts that were found: not decode 'vec2text'")
+        return self
 
 
 class PredictBatchRequest(Leaving):
@@ -178,13 +237,26 @@ class Concept(BaseModel):
     seq: int = Field(description="The concept's place in the article, from 0.")
 
 
+class SmoothedText(BaseModel):
+    """What a language model made of the text."""
+
+    text: str = Field(description="Fluent; or as it was, where the model did not answer.")
+    smoothed: bool
+    why: str | None = Field(description="Where it was not rewritten, the reason.")
+    prompt: str = Field(description="What the model was asked, with its version.")
+    added: list[str] = Field(description="Numbers and names that it added.")
+
+
 class Said(BaseModel):
     """A text for a prediction."""
 
-    text: str = Field(description="Of the nearest concept; empty where none is left.")
-    cosine: float | None = Field(description="Of the prediction to it; null where none is left.")
+    text: str = Field(description="Empty where no concept is left to be found.")
+    method: str = Field(description="`nearest`: of that concept; `vec2text`: written for it.")
+    cosine: float | None = Field(description="Of the prediction to it; null where there is none.")
     band: str = Field(description="How far to trust it: certain, likely, possible or unsure.")
+    why: str | None = Field(description="Where it was come by otherwise than asked for, why.")
     concepts: list[Concept] = Field(description="The nearest ones, best first.")
+    smoothed: SmoothedText | None = Field(None, description="Null where it was not asked for.")
 
 
 class Timed(BaseModel):
@@ -282,8 +354,8 @@ def vectors(sent: Sequence[list[float] | str], field: str) -> Vectors:
         rows[place] = _numbers(given, f"{field}.{place}") if isinstance(given, str) else given
     # Numbers may be too small or too large to be squared, and have a direction.
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    for place in np.flatnonzero(~(np.isfinite(largest) & (largest > 0))[:, 0]):
-        raise _wrong(f"{field}.{place}", "has no direction: it is zero or not finite")
+    for row in np.flatnonzero(~(np.isfinite(largest) & (largest > 0))[:, 0]):
+        raise _wrong(f"{field}.{row}", "has no direction: it is zero or not finite")
     rows /= largest
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows.astype(np.float32)
@@ -332,10 +404,23 @@ def said(decoded: Decoded) -> dict[str, Any]:
     """A text for a vector, as the fields of an answer."""
     return {
         "text": decoded.text,
+        "method": decoded.method,
+        "why": decoded.why,
         "cosine": None if math.isnan(decoded.cosine) else decoded.cosine,
         "band": decoded.band,
         "concepts": concepts(decoded.hits),
     }
+
+
+def smoothed_text(smoothed: Smoothed) -> SmoothedText:
+    """What a language model made of a text, as an answer writes it."""
+    return SmoothedText(
+        text=smoothed.text,
+        smoothed=smoothed.smoothed,
+        why=smoothed.why,
+        prompt=smoothed.prompt,
+        added=list(smoothed.added),
+    )
 
 
 def rounded(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -78,6 +78,10 @@ class EncoderStore:
             raise not_ready([(PART, f"the service was started with --encoder {NO_ENCODER}")])
         return self.part(model.dataset).get()
 
+    def there(self, model: Inference) -> bool:
+        """Whether the encoder of a model is loaded; if not, it is begun to be."""
+        return self.wanted and self.part(model.dataset).there
+
     async def encode(self, encoder: Encoder, texts: Sequence[str], deadline: Deadline) -> Vectors:
         """Vectors `(n, 768)` of texts, with what others want encoded now.
 

@@ -14,26 +14,43 @@ writes to the database.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
 
+from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import get_chunker
+from lvmdb.corpus.http import Patience
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.decoding.decoded import Decoded
-from lvmdb.errors import ConnectionLostError
+from lvmdb.decoding.auto import AutoDecoder
+from lvmdb.decoding.calibration import stored_threshold
+from lvmdb.decoding.decoded import Decoded, Decoder
+from lvmdb.decoding.generation import (
+    END_TEXT,
+    GeneratedStep,
+    GenerationOptions,
+    Stopped,
+    generate,
+    written,
+)
+from lvmdb.decoding.inverting import InvertingDecoder
+from lvmdb.decoding.passages import snapped
+from lvmdb.decoding.smoothing import Asked, Smoothed, smooth, smoother
+from lvmdb.decoding.spaces import space_of
+from lvmdb.decoding.vec2text import Vec2Text
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.context import Context
 from lvmdb.services.lvm_encoders import EncoderStore, KeptEncoder
 from lvmdb.services.lvm_models import Kept, ModelStore
 from lvmdb.services.parts import Needed
-from lvmdb.services.searchers import Searchers, SharedDecoder
+from lvmdb.services.searchers import Searchers, SharedDecoder, again
 from lvmdb.services.work import Deadline
 from lvmdb.training.environment import resolve_device
 
@@ -43,7 +60,8 @@ CHUNKER = "sentence"
 SAME = 0.9995
 """A concept whose cosine to a vector is at least this is the one that the vector is of."""
 
-Result = TypeVar("Result")
+PATIENCE = Patience(answer_s=50.0, tries=1)
+"""With the decoding service: callers of this one wait as well, and can ask again."""
 
 
 @dataclass(eq=False)
@@ -61,7 +79,8 @@ class Lvm:
     models: ModelStore
     encoders: EncoderStore
     searchers: Searchers
-    parts: Sequence[Needed] = field(default=())
+    _vec2text: Vec2Text | None = None
+    _llm: Asked | None = None
 
     @classmethod
     def of(cls, context: Context) -> Lvm:
@@ -70,17 +89,42 @@ class Lvm:
         models = ModelStore(
             database, waiting=limits.threads + limits.waiting, device=resolve_device("auto")
         )
-        encoders = EncoderStore(database, context.options, waiting=limits.threads + limits.waiting)
+        encoded = EncoderStore(database, context.options, waiting=limits.threads + limits.waiting)
         searchers = Searchers(database)
         kept = Kept(models)
-        parts: list[Needed] = [kept, KeptEncoder(encoders, kept)] if encoders.wanted else [kept]
+        parts: list[Needed] = [kept, KeptEncoder(encoded, kept)] if encoded.wanted else [kept]
         context.parts = [*context.parts, *parts]
-        context.closing += [models.close, encoders.close, searchers.close]
-        return cls(context, models, encoders, searchers, parts)
+        context.closing += [models.close, encoded.close, searchers.close]
+        return cls(context, models, encoded, searchers)
+
+    def vec2text(self) -> Vec2Text:
+        """The client of the decoding service.
+
+        Raises:
+            SettingsError: its address is none.
+        """
+        if self._vec2text is None:
+            settings = self.context.options.settings
+            self._vec2text = Vec2Text.from_settings(settings, patience=PATIENCE)
+            self.context.closing.append(self._vec2text.close)
+        return self._vec2text
 
     def deadline(self) -> Deadline:
         """Until when a request that begins now is waited for."""
         return Deadline(self.context.limits.work_seconds)
+
+    def llm(self) -> Asked:
+        """The language model that the environment names.
+
+        Raises:
+            SettingsError: it names none.
+            MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
+        """
+        if self._llm is None:
+            opened = ExitStack()
+            self._llm = opened.enter_context(smoother(self.context.options.settings))
+            self.context.closing.append(opened.close)
+        return self._llm
 
 
 @dataclass(frozen=True)
@@ -105,17 +149,16 @@ class Wanted:
     Attributes:
         k: concepts, at most.
         exact: compare with every vector, and need no index.
-        without: concepts that are not to be found, nor any with the same text.
+        decode: `nearest`, the text of the nearest concept; `vec2text`, what is written for the
+            vector; `auto`, the nearest at or above the dataset's threshold, else what is written.
     """
 
     k: int = 10
     exact: bool = False
-    without: tuple[UUID, ...] = ()
+    decode: Literal["nearest", "auto", "vec2text"] = "nearest"
 
 
-async def read_texts(
-    lvm: Lvm, model: Inference, texts: Sequence[str], deadline: Deadline
-) -> Read:
+async def read_texts(lvm: Lvm, model: Inference, texts: Sequence[str], deadline: Deadline) -> Read:
     """Texts, each cut into concepts and encoded; of each the last `model.context_len` are read.
 
     A text that has no concept, for it is too short, is one concept as a whole.
@@ -164,18 +207,30 @@ async def predicted(
 
 
 async def decoded(
-    lvm: Lvm, model: Inference, vectors: Vectors, wanted: Wanted
+    lvm: Lvm,
+    model: Inference,
+    vectors: Vectors,
+    wanted: Wanted,
+    without: Sequence[Sequence[UUID]] | None = None,
 ) -> tuple[list[Decoded], float]:
-    """The nearest concepts of each vector `(n, 768)`, in the dataset of a model; and the seconds.
+    """What each vector `(n, 768)` says, in the words of a model's dataset; and the seconds.
+
+    Args:
+        lvm: the service.
+        model: whose predictions they are.
+        vectors: of any length.
+        wanted: how they are decoded.
+        without: of each, concepts that are not to be found, nor any with the same text.
 
     Raises:
         CorpusError: the dataset has no index; a vector has no direction.
+        EndpointError: vec2text was asked for, and does not answer.
         ProblemError: 503, the database does not answer; 504, it took too long.
     """
-    decoder = SharedDecoder(lvm.searchers, model.dataset, wanted.k, exact=wanted.exact)
-    without = [wanted.without] * len(vectors) if wanted.without else None
     began = time.perf_counter()
-    found = await searched(lvm, lambda: decoder.decode(vectors, without=without))
+    found = await lvm.context.work.run(
+        lambda _: decoder_of(lvm, model, wanted).decode(vectors, without=without)
+    )
     return found, time.perf_counter() - began
 
 
@@ -187,24 +242,153 @@ async def nearest(
     return list(found.hits), seconds
 
 
-async def own(lvm: Lvm, model: Inference, context: Vectors, *, exact: bool) -> tuple[UUID, ...]:
-    """The concepts of the dataset that a context `(t, 768)` is made of, those that are there: so
-    that what was said is not found again.
+async def own(
+    lvm: Lvm, model: Inference, contexts: Sequence[Vectors], *, exact: bool = False
+) -> list[tuple[UUID, ...]]:
+    """Of each context, the concepts of the dataset that it is made of, as far as they are read and
+    are there: so that what was said is not found again.
 
     Raises:
-        As `decoded`.
+        CorpusError, ProblemError: as `decoded`.
+    """
+    read = [context[-model.context_len :] for context in contexts]
+
+    def find() -> list[tuple[UUID, ...]]:
+        with lvm.searchers.take(model.dataset, exact=exact) as searcher:
+            found = searcher.batch(np.concatenate(read), 1)
+        there = iter(
+            tuple(found.ids(row)) if found.counts[row] and found.cosine[row, 0] >= SAME else ()
+            for row in range(sum(map(len, read)))
+        )
+        return [tuple(key for _ in each for key in next(there)) for each in read]
+
+    return await lvm.context.work.run(lambda _: again(find))
+
+
+def decoder_of(lvm: Lvm, model: Inference, wanted: Wanted) -> Decoder:
+    """What decodes predictions of a model; for one of the service's threads.
+
+    Raises:
+        SettingsError: the address of the decoding service is none.
+        EncoderError: the vectors' encoder has no fingerprint.
+    """
+    nearest = SharedDecoder(lvm.searchers, model.dataset, wanted.k, exact=wanted.exact)
+    if wanted.decode == "nearest":
+        return nearest
+    with lvm.context.database.connect() as connection:
+        threshold = stored_threshold(connection, model.dataset, model.encoder_id)
+        name = encoders.of_dataset(connection, model.dataset)
+        space = space_of(connection, name or "")
+    client = lvm.vec2text()
+    writes = InvertingDecoder(lambda vectors: client.decode(vectors, space))
+    return writes if wanted.decode == "vec2text" else AutoDecoder(nearest, writes, threshold)
+
+
+async def begun(
+    lvm: Lvm,
+    model: Inference,
+    context: Vectors,
+    options: GenerationOptions,
+    wanted: Wanted,
+    without: Sequence[UUID] = (),
+) -> Rolling:
+    """A generation, before its first step.
+
+    Where the encoder is not there, nothing says what the end concept is, and only the other
+    reasons end it.
+
+    Args:
+        lvm: the service.
+        model: which is rolled forward.
+        context: `(t, 768)`, oldest first.
+        options: how it goes on, and when it ends.
+        wanted: how predictions are decoded.
+        without: concepts that are not to be found.
+
+    Raises:
+        SettingsError, EncoderError: as `decoder_of`.
+        ProblemError: 503 or 504, the database or the encoder does not answer.
+    """
+    end = None
+    if options.end_cosine is not None and lvm.encoders.there(model):
+        deadline = lvm.deadline()
+        end = (await lvm.encoders.encode(lvm.encoders.get(model), [END_TEXT], deadline))[0]
+    decoder = await lvm.context.work.run(lambda _: decoder_of(lvm, model, wanted))
+    return Rolling(lvm, model, decoder, context, options, end, without)
+
+
+class Rolling:
+    """A generation in the service: each step is work of its own, so that others come between.
+
+        rolling = await begun(lvm, model, context, GenerationOptions(steps=8), Wanted())
+        while (step := await rolling.step()) is not None:
+            ...
+        rolling.stopped                                         # why it ended
+
+    Attributes:
+        ends: whether there is an end concept.
     """
 
-    def find() -> tuple[UUID, ...]:
-        with lvm.searchers.take(model.dataset, exact=exact) as searcher:
-            found = searcher.batch(context, 1)
-        return tuple(
-            found.ids(row)[0]
-            for row in range(len(context))
-            if found.counts[row] and found.cosine[row, 0] >= SAME
+    def __init__(
+        self,
+        lvm: Lvm,
+        model: Inference,
+        decoder: Decoder,
+        context: Vectors,
+        options: GenerationOptions,
+        end: Vectors | None,
+        without: Sequence[UUID],
+    ) -> None:
+        self._lvm, self._model = lvm, model
+        self._deadline = lvm.deadline()
+        self.ends = end is not None
+        database = lvm.context.database
+        feeds = {"none": None, "index": snapped(database, tmd=model.tmd), "vec2text": written}
+        self._generation = generate(
+            self._predict,
+            decoder,
+            context,
+            options,
+            end=end,
+            without=without,
+            feed=feeds[options.loop],
         )
+        self._steps = iter(self._generation)
 
-    return await searched(lvm, find)
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why it ended; None while it goes on."""
+        return self._generation.stopped
+
+    async def step(self) -> GeneratedStep | None:
+        """The next concept; None where it has ended.
+
+        Raises:
+            CorpusError: the dataset has no index.
+            EndpointError: vec2text does not answer.
+            ProblemError: 503, the database does not answer; 504, it took too long.
+        """
+
+        def work(deadline: Deadline) -> GeneratedStep | None:
+            self._deadline = deadline
+            return next(self._steps, None)
+
+        return await self._lvm.context.work.run(work)
+
+    def _predict(self, contexts: Sequence[Vectors]) -> Vectors:
+        return np.asarray(self._lvm.models.batcher.wait(self._model, contexts, self._deadline))
+
+
+async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = ()) -> Smoothed:
+    """Decoded texts, rewritten as one by the language model; as they are, and so marked, where it
+    does not answer.
+
+    Raises:
+        SettingsError: the environment names no language model.
+        MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
+        ProblemError: 504, it took too long.
+    """
+    return await lvm.context.work.run(lambda _: smooth(lvm.llm(), texts, context=context))
 
 
 async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list[Hit], float]:
@@ -222,7 +406,8 @@ async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list
             return [Hit(*row) for row in rows]
 
     began = time.perf_counter()
-    return await searched(lvm, find), time.perf_counter() - began
+    found = await lvm.context.work.run(lambda _: again(find))
+    return found, time.perf_counter() - began
 
 
 async def promoted(lvm: Lvm) -> list[dict[str, Any]]:
@@ -232,26 +417,9 @@ async def promoted(lvm: Lvm) -> list[dict[str, Any]]:
         ProblemError: 503, the database does not answer.
     """
     database = lvm.context.database
-    rows = await searched(lvm, lambda: _promoted(database))
+    rows = await lvm.context.work.run(lambda _: again(lambda: _promoted(database)))
     held = set(lvm.models.held)
     return [{**row, "loaded": row["run_id"] in held} for row in rows]
-
-
-async def searched(lvm: Lvm, job: Callable[[], Result]) -> Result:
-    """What a job that asks the database gives, from one of the service's threads.
-
-    Raises:
-        ProblemError: 503, the database does not answer; 504, it took too long.
-    """
-
-    def work(_: Deadline) -> Result:
-        try:
-            return job()
-        except ConnectionLostError:
-            # It may be back by now, and only the connection have been of before; once is enough.
-            return job()
-
-    return await lvm.context.work.run(work)
 
 
 def _promoted(database: Database) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 from uuid import UUID
 
 from lvmdb.corpus.articles import Vectors
@@ -27,6 +28,8 @@ MOST_IDLE = 8
 
 RENEWED = 60.0
 """Seconds after which a searcher is made anew: its index may have been tuned or built again."""
+
+Result = TypeVar("Result")
 
 
 class Searchers:
@@ -82,7 +85,7 @@ class Searchers:
         with self._lock:
             self._idle.append(used)
             most = 0 if self._closed else MOST_IDLE
-            left, self._idle = self._idle[:-most or None], self._idle[-most:] if most else []
+            left, self._idle = self._idle[: -most or None], self._idle[-most:] if most else []
         self._close([searcher for *_, searcher in left])
 
     def _found(self, dataset: str, exact: bool) -> tuple[float, Searcher] | None:
@@ -127,5 +130,23 @@ class SharedDecoder:
         self, vectors: Vectors, *, without: Sequence[Sequence[UUID]] | None = None
     ) -> list[Decoded]:
         """As `NearestDecoder.decode`."""
-        with self._searchers.take(self._dataset, exact=self._exact) as searcher:
-            return NearestDecoder(searcher, self._k).decode(vectors, without=without)
+
+        def find() -> list[Decoded]:
+            with self._searchers.take(self._dataset, exact=self._exact) as searcher:
+                return NearestDecoder(searcher, self._k).decode(vectors, without=without)
+
+        return again(find)
+
+
+def again(job: Callable[[], Result]) -> Result:
+    """What a job gives that reads the database, tried once more where the connection was lost.
+
+    The database may be back, and only the connection have been of before.
+
+    Raises:
+        ConnectionLostError: it is not.
+    """
+    try:
+        return job()
+    except ConnectionLostError:
+        return job()
