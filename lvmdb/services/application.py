@@ -11,11 +11,19 @@ from fastapi.security import HTTPBearer
 
 from lvmdb.services import health, problems
 from lvmdb.services.context import Context
-from lvmdb.services.guard import Guard
+from lvmdb.services.guard import Door, Guard
 from lvmdb.services.options import require_token
 
 
-def application(context: Context, router: APIRouter, title: str, description: str) -> FastAPI:
+def application(
+    context: Context,
+    router: APIRouter,
+    title: str,
+    description: str,
+    *,
+    page: APIRouter | None = None,
+    door: Door | None = None,
+) -> FastAPI:
     """A service.
 
     Args:
@@ -23,6 +31,8 @@ def application(context: Context, router: APIRouter, title: str, description: st
         router: its routes; those with a body are `StrictRoute`s.
         title: its name for people.
         description: what it does, in Markdown.
+        page: routes for browsers, if it has a page.
+        door: who may see that.
 
     Raises:
         SettingsError: other machines would reach it, and there is no token.
@@ -49,6 +59,8 @@ def application(context: Context, router: APIRouter, title: str, description: st
     asked = [Security(HTTPBearer(auto_error=False))] if token else []
     app.include_router(router, dependencies=asked)
     app.include_router(health.router)
+    if page is not None:
+        app.include_router(page)
     problems.install(app)
-    app.add_middleware(Guard, token=token, local=context.options.local)
+    app.add_middleware(Guard, token=token, local=context.options.local, door=door)
     return app

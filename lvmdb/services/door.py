@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Scope
 
 from lvmdb.services.page_asked import HOME, SIGN_IN
 from lvmdb.services.problems import ProblemError
@@ -37,7 +38,7 @@ OPEN = frozenset({SIGN_IN, "/page/style.css", "/page/icon.svg"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Door:
+class PageDoor:
     """Lets browsers in.
 
     Args:
@@ -66,27 +67,36 @@ class Door:
         until = str(int(time.time()) + SECONDS)
         return f"{until}.{self._hash(until)}"
 
-    def lets_in(self, headers: Headers) -> bool:
-        """Whether a request comes from somebody who has signed in."""
-        if self._key is None:
+    def answer(self, scope: Scope, problem: ProblemError | None) -> Response | None:
+        """What a request gets that is not let in: the way to sign in, or one line of why."""
+        headers, safe = Headers(scope=scope), scope["method"] in SAFE
+        if problem is not None and problem.status == 401 and self._known(scope["path"], headers):
+            problem = None
+        if problem is None:
+            return None if safe or from_here(headers) else error_page(_ELSEWHERE)
+        if problem.status != 401 or not safe:
+            return error_page(problem)
+        query = scope["query_string"].decode("latin-1")
+        there = scope["path"] + (f"?{query}" if query else "")
+        wanted = f"?{urlencode({'then': there})}" if there != HOME and inside(there) else ""
+        return RedirectResponse(SIGN_IN + wanted, status_code=303, headers=HEADERS)
+
+    def _known(self, path: str, headers: Headers) -> bool:
+        """Whether a path is open, or somebody has signed in."""
+        if path in OPEN:
             return True
         until, _, given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "").partition(".")
         if not (until.isascii() and until.isdecimal() and len(until) <= 12):
             return False
-        known = hmac.compare_digest(given.encode("latin-1", "replace"), self._hash(until).encode())
+        known = hmac.compare_digest(given.encode(errors="replace"), self._hash(until).encode())
         return known and time.time() < int(until)
-
-    def refused(self, path: str, query: bytes, method: str, problem: ProblemError) -> Response:
-        """The answer to a request that is not let in: the way to sign in, or one line of why."""
-        if problem.status != 401 or method not in SAFE:
-            return error_page(problem)
-        there = path + (f"?{query.decode('latin-1')}" if query else "")
-        wanted = f"?{urlencode({'then': there})}" if there != HOME and inside(there) else ""
-        return RedirectResponse(SIGN_IN + wanted, status_code=303, headers=HEADERS)
 
     def _hash(self, until: str) -> str:
         assert self._key is not None
         return hmac.new(self._key, f"lvmdb page {until}".encode(), hashlib.sha256).hexdigest()
+
+
+_ELSEWHERE = ProblemError(403, "wrong_origin", "this form was not sent from a page of this service")
 
 
 def from_here(headers: Headers) -> bool:

@@ -22,6 +22,7 @@ from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
+from lvmdb.services.door import PageDoor
 from lvmdb.services.embedding import written
 from lvmdb.services.events import Events
 from lvmdb.services.limits import Limits
@@ -50,6 +51,7 @@ from lvmdb.services.lvm_bodies import (
     vectors,
 )
 from lvmdb.services.options import ServiceOptions
+from lvmdb.services.page import Pages
 from lvmdb.services.predicting import Lvm, Read, Rolling
 from lvmdb.services.problems import documented
 from lvmdb.services.requests import ReadRoute, StrictRoute
@@ -68,12 +70,14 @@ LIMITS = Limits(threads=2, waiting=64)
 def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     """The service."""
     context = Context("lvm", options, limits, Database(options.dsn))
-    lvm = Lvm.of(context)
+    lvm, door = Lvm.of(context), PageDoor(options.settings.token)
     return application(
         context,
         router(lvm),
         "lvmdb LVM",
         "Contexts to what follows them: vectors, or concepts of the corpus with their articles.",
+        page=Pages(lvm, door).router(),
+        door=door,
     )
 
 

@@ -20,8 +20,9 @@ from starlette.responses import HTMLResponse
 
 from lvmdb.decoding.decoded import band
 from lvmdb.errors import LvmdbError
+from lvmdb.services import page_asked
 from lvmdb.services.context import context_of
-from lvmdb.services.page_asked import pairs_of
+from lvmdb.services.page_asked import Asked, address, pairs_of
 from lvmdb.services.problems import RETRY_LATER, ProblemError, clean, from_lvmdb
 from lvmdb.services.requests import StrictRequest
 
@@ -60,6 +61,12 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+ENVIRONMENT.globals |= {
+    "address": address,
+    "page_asked": page_asked,
+    "begun": lambda form: form if isinstance(form, Asked) else Asked(run=form.run),
+    "tuple_of": tuple,
+}
 ENVIRONMENT.filters |= {"cosine": _cosine, "milliseconds": _milliseconds, "band": band}
 
 
@@ -118,7 +125,9 @@ class PageRoute(APIRoute):
             except Exception:
                 log.exception("%s %s", request.method, request.url.path)
                 said = "a fault of the service: its log says more"
-                return error_page(ProblemError(500, "internal_error", said, retry_after=RETRY_LATER))
+                return error_page(
+                    ProblemError(500, "internal_error", said, retry_after=RETRY_LATER)
+                )
 
         return showing
 

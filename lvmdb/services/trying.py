@@ -7,9 +7,9 @@ since. Where the article goes on, what it says there is the truth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -27,7 +27,10 @@ from lvmdb.services import predicting
 from lvmdb.services.page_asked import Asked
 from lvmdb.services.predicting import Lvm, Wanted
 from lvmdb.services.problems import ProblemError
+from lvmdb.services.searchers import again
 from lvmdb.services.work import Deadline
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,15 @@ class Rolled:
     stopped: Stopped
     smoothed: Smoothed | None = None
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, of all steps."""
+        found: dict[str, float] = {}
+        for each in self.guesses:
+            for stage, taken in each.seconds.items():
+                found[stage] = found.get(stage, 0.0) + taken
+        return found
+
 
 async def context(lvm: Lvm, model: Inference, asked: Asked, deadline: Deadline) -> Begun:
     """The context of a page.
@@ -129,9 +141,9 @@ async def context(lvm: Lvm, model: Inference, asked: Asked, deadline: Deadline) 
         lines = [Line(text) for text in read.concepts[0]]
         begun = Begun(lines, read.contexts[0], seconds=read.seconds)
     else:
-        begun = await predicting.searched(lvm, lambda: _place(lvm, model, asked))
+        begun = await of_database(lvm, lambda: _place(lvm, model, asked))
     if asked.then:
-        chosen, vectors = await predicting.searched(lvm, lambda: _chosen(lvm, model, asked.then))
+        chosen, vectors = await of_database(lvm, lambda: _chosen(lvm, model, asked.then))
         wide = _widened(begun.vectors, vectors.shape[1])
         begun = replace(
             begun,
@@ -180,13 +192,21 @@ async def roll(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> Rolled
     return Rolled(guesses, rolling.stopped, smoothed)
 
 
+async def of_database(lvm: Lvm, job: Callable[[], Result]) -> Result:
+    """What a job that asks the database gives, from one of the service's threads.
+
+    Raises:
+        ConnectionLostError: the database does not answer.
+        ProblemError: 504, it took too long.
+    """
+    return await lvm.context.work.run(lambda _: again(job))
+
+
 def _wanted(asked: Asked) -> Wanted:
     return Wanted(k=asked.k, exact=asked.exact, decode=asked.decode)
 
 
-async def _left_out(
-    lvm: Lvm, model: Inference, begun: Begun, asked: Asked
-) -> tuple[UUID, ...]:
+async def _left_out(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> tuple[UUID, ...]:
     """Concepts that are not news: those of the context."""
     known = tuple(line.cpe_id for line in begun.lines if line.cpe_id is not None)
     typed = [row for row, line in enumerate(begun.lines) if line.cpe_id is None]
