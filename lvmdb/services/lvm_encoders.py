@@ -132,7 +132,7 @@ class KeptEncoder:
         return self._encoders.part(model.dataset).reason
 
     def start(self) -> None:
-        """It begins when it is first looked at, which the model's arrival does."""
+        """It begins to be loaded when the model is there, which says whose it is."""
 
     def stop(self) -> None:
         """The store ends it."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -273,13 +273,19 @@ class Kept:
 
     Args:
         store: where it is loaded.
-        name: under which it is promoted.
+        promoted: the name.
+        then: called with the model whenever it is seen to be there.
     """
 
     name = "model"
 
-    def __init__(self, store: ModelStore, promoted: str = DEFAULT) -> None:
-        self._store, self._promoted = store, promoted
+    def __init__(
+        self,
+        store: ModelStore,
+        promoted: str = DEFAULT,
+        then: Callable[[Inference], object] = lambda _: None,
+    ) -> None:
+        self._store, self._promoted, self._then = store, promoted, then
         self._task: asyncio.Task[None] | None = None
         self.model: Inference | None = None
         """The one that is loaded now; None while there is none."""
@@ -300,6 +306,7 @@ class Kept:
             try:
                 self.model = await self._store.get(self._promoted)
                 self.reason = None
+                self._then(self.model)
             except ProblemError as error:
                 self.reason = error.message
             except LvmdbError as error:

@@ -91,8 +91,11 @@ class Lvm:
         )
         encoded = EncoderStore(database, context.options, waiting=limits.threads + limits.waiting)
         searchers = Searchers(database)
-        kept = Kept(models)
-        parts: list[Needed] = [kept, KeptEncoder(encoded, kept)] if encoded.wanted else [kept]
+        if encoded.wanted:
+            kept = Kept(models, then=lambda model: encoded.part(model.dataset))
+            parts: list[Needed] = [kept, KeptEncoder(encoded, kept)]
+        else:
+            parts = [Kept(models)]
         context.parts = [*context.parts, *parts]
         context.closing += [models.close, encoded.close, searchers.close]
         return cls(context, models, encoded, searchers)
