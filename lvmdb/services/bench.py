@@ -228,9 +228,10 @@ def _measured(path: str, clients: int, passes: Sequence[Pass], least: int) -> li
     speeds = [len(each.waited) / each.seconds for each in passes]
     peer = name(least) if clients != least else None
     found = [Measured(name(clients), REQUESTS, speeds, peer, given)]
-    for where, take in (("round trip", lambda p: p.waited), ("in the service", lambda p: p.inside)):
+    for where in ("round trip", "in the service"):
+        taken = [p.waited if where == "round trip" else p.inside for p in passes]
         for unit, share in ((P50, 50), (P95, 95)):
-            times = [1000 * float(np.percentile(take(each), share)) for each in passes]
+            times = [1000 * float(np.percentile(each, share)) for each in taken]
             contender = name(clients) if where == "round trip" else f"{name(clients)}, {where}"
             found.append(Measured(contender, unit, times, None, {**given, "where": where}))
     return found

@@ -58,6 +58,10 @@ MOST_MODELS = 4
 MOST_CONTEXTS = 256
 """Contexts of one forward pass, and of one request."""
 
+WORTH_THREADS = 1_000_000_000
+"""Products, parameters by concepts read, of which a pass is computed by several threads: some 40 ms
+of one."""
+
 FRESH = 1.0
 """Seconds for which the database's last word on names counts."""
 
@@ -109,7 +113,7 @@ class ModelStore:
         self._names = _Names(db)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="lvmdb-model")
         self.batcher: Batcher[Inference, Vectors, Vectors] = Batcher(
-            "inference", _compute, most=MOST_CONTEXTS, waiting=waiting
+            "inference", _Passes(), most=MOST_CONTEXTS, waiting=waiting
         )
         """For threads: `batcher.wait(model, contexts, deadline)`."""
 
@@ -338,5 +342,14 @@ def finite(predicted: Vectors) -> Vectors:
     return predicted
 
 
-def _compute(model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
-    return list(model(contexts))
+class _Passes:
+    """Forward passes: what is small is not worth waking other threads for, which others need."""
+
+    def __init__(self) -> None:
+        self._all = torch.get_num_threads()
+
+    def __call__(self, model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
+        read = sum(min(len(each), model.context_len) for each in contexts)
+        # Of the thread that calls it; the encoder's are its own.
+        torch.set_num_threads(1 if model.parameters * read < WORTH_THREADS else self._all)
+        return list(model(contexts))
