@@ -75,3 +75,11 @@ LIMIT :most;
 -- name: count_vectors
 -- How many concepts of a dataset can be found.
 SELECT count(*) FROM cpe_entry WHERE dataset_source = :dataset AND concept_vec IS NOT NULL;
+
+-- name: ingest_options
+-- How the newest ingest of a dataset has cut its articles; imports have not.
+SELECT options
+FROM ingest_job
+WHERE dataset_source = :dataset AND options ? 'chunker'
+ORDER BY job_id DESC
+LIMIT 1;
