@@ -54,15 +54,6 @@ SELECT a.dataset_source, a.title,
 FROM article a
 WHERE a.article_id = :article_id;
 
--- name: concept_vectors
--- Vectors and TMD codes of concepts, in the order asked for.
-SELECT c.cpe_id, vector_send(c.concept_vec) AS sent,
-       vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)) AS code
-FROM unnest(:cpe_ids ::uuid[]) WITH ORDINALITY AS asked (cpe_id, place)
-JOIN cpe_entry c USING (cpe_id)
-WHERE c.concept_vec IS NOT NULL
-ORDER BY asked.place;
-
 -- name: long_articles
 -- Articles of a set's split that have so many concepts at least, drawn by a hash of seed and key.
 SELECT a.article_id

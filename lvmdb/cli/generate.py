@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Start:
-    """What a generation begins with: texts, vectors, what is not to be found, what truly follows."""
+    """What a generation begins with: texts, vectors, what is not to be found, what follows."""
 
     texts: list[str]
     vectors: Any
@@ -123,8 +123,8 @@ def generate(
         raise UsageError("--loop vec2text reads what vec2text writes: add --decode vec2text")
     if loop == "index" and method == "vec2text":
         raise UsageError(
-            "--loop index reads concepts that are found: with --decode vec2text use --loop vec2text "
-            "or --loop none"
+            "--loop index reads concepts that are found: with --decode vec2text use --loop "
+            "vec2text or --loop none"
         )
     options = GenerationOptions(
         steps=steps,
@@ -228,7 +228,7 @@ def _generate(
     from lvmdb.decoding.passages import snapped
 
     end = encoder.encode([END_TEXT])[0] if encoder and options.end_cosine is not None else None
-    feeds = {"none": None, "vec2text": written, "index": snapped(app.database, tmd=infer.tmd)}
+    feeds = {"none": None, "vec2text": written, "index": snapped(searcher, tmd=infer.tmd)}
     with decoder(
         app.database, app.settings, searcher, infer.encoder_id, how, app.progress.say
     ) as decodes:
