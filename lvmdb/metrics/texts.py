@@ -24,7 +24,7 @@ from lvmdb.errors import MissingDependencyError
 from lvmdb.metrics.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def corpus_bleu(counts: Floats) -> float:
     Args:
         counts: `(n, 10)` of `bleu`; what is summed over `n` already may have one row.
     """
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     parts = [round(each) for each in counts.sum(axis=0)]
     found = BLEU.compute_bleu(
@@ -112,7 +112,7 @@ def corpus_bleu_interval(counts: Floats) -> Interval | None:
 @cache
 def _scorer() -> BLEU:
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError:
         raise MissingDependencyError("sacrebleu", "text", "measuring texts") from None
     return BLEU(effective_order=True)
