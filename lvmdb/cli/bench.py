@@ -10,6 +10,7 @@ from lvmdb.cli.app import App, Group, format_option, pass_app
 from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
 from lvmdb.cli.bench_ingest import ingest
 from lvmdb.cli.bench_retrieval import retrieval
+from lvmdb.cli.bench_vecrag import vecrag
 from lvmdb.cli.train import device_option
 
 
@@ -243,3 +244,4 @@ def blocks(
 
 bench.add_command(retrieval)
 bench.add_command(ingest)
+bench.add_command(vecrag)

@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
-from lvmdb.db.runs import Run
 from lvmdb.decoding.decoded import Decoded, Decoder
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth
 from lvmdb.errors import RunError, SequenceError, UsageError
 from lvmdb.evaluation.inference import load_inference
-from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
-from lvmdb.evaluation.predictor import load_predictor
+from lvmdb.evaluation.pool import Pool, load_pool
 from lvmdb.evaluation.records import (
     RankedIn,
     lock_comparison,
@@ -33,13 +31,11 @@ from lvmdb.evaluation.records import (
 )
 from lvmdb.evaluation.scores import Score
 from lvmdb.evaluation.text_scores import Times, text_scores
-from lvmdb.evaluation.text_windows import Texts, Windows, drawn
-from lvmdb.evaluation.windows import predicted_windows
+from lvmdb.evaluation.text_windows import Texts, Windows, drawn, load_windows
 from lvmdb.metrics.text_definitions import TEXT_METRICS
 from lvmdb.metrics.text_queries import TextQueries
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
-from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
 
@@ -145,7 +141,10 @@ def evaluate_text(
         raise SequenceError(f"sequence set '{sequences.name}' has no {asking.split} windows")
     check_data(db, run, sequences)
     pool = load_pool(db, sequences.dataset_source)
-    windows, checkpoint = _windows(db, run, sequences, pool, asking, progress)
+    windows, checkpoint = load_windows(
+        db, run, sequences, pool, asking.split,
+        most=asking.most, seed=asking.seed, device=asking.device, progress=progress,
+    )  # fmt: skip
     texts = Texts(db, pool, windows, asking.seed)
     decoded = {
         kind: _decode(decoder, vectors, windows.without, f"{kind} texts", progress)
@@ -184,29 +183,6 @@ def evaluate_text(
         names = [each.name for each in pools.values()]
         write_differences(connection, run_id, asking.split, names)
     return EvaluatedText(scores, pools, len(windows.truth), unsmoothed)
-
-
-def _windows(
-    db: Database,
-    run: Run,
-    sequences: SequenceSet,
-    pool: Pool,
-    asking: Asking,
-    progress: Progress,
-) -> tuple[Windows, bytes]:
-    """The windows that are decoded, and the hash of the weights that predicted."""
-    device = resolve_device(asking.device)
-    predictor = load_predictor(db, run, sequences, device, pool=pool)
-    found = predicted_windows(db, run, sequences, asking.split, predictor, progress)
-    rows = np.arange(len(found["prediction"]))
-    if asking.most is not None:
-        rows = drawn(len(rows), asking.most, asking.seed)
-    truth = pool.rows(found["article_id"], found["target_seq"])[rows]
-    with db.connect() as connection:
-        context = ContextRows(connection, sequences, pool).of(truth)
-    without = [[UUID(bytes=pool.cpe_id[row]) for row in each] for each in context]
-    windows = Windows(found["prediction"][rows], truth, context, without)
-    return windows, predictor.checkpoint_sha256
 
 
 def _decode(

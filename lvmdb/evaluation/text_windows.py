@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database, raw
 from lvmdb.db.queries import psycopg_sql
+from lvmdb.db.runs import Run
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.smoothing import Smoothed
-from lvmdb.evaluation.pool import Pool
+from lvmdb.evaluation.pool import SAME_VECTOR, ContextRows, Pool
+from lvmdb.evaluation.predictor import load_predictor
+from lvmdb.evaluation.windows import predicted_windows
 from lvmdb.metrics import chance
 from lvmdb.metrics.text_queries import NONE, Smoothing, TextQueries
+from lvmdb.metrics.vectors import cosine
+from lvmdb.progress import SILENT, Progress
+from lvmdb.sequences.reader import changed
+from lvmdb.sequences.sets import SequenceSet
+from lvmdb.training.environment import resolve_device
 
 Ints = NDArray[np.int64]
 
@@ -29,6 +37,48 @@ class Windows:
     truth: Ints
     context: Ints
     without: list[list[UUID]]
+
+
+def load_windows(
+    db: Database,
+    run: Run,
+    sequences: SequenceSet,
+    pool: Pool,
+    split: str,
+    *,
+    most: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> tuple[Windows, bytes]:
+    """What a run predicts for windows of a split, and the hash of the weights that predicted.
+
+    Args:
+        db: the database.
+        run: which has succeeded.
+        sequences, split: whose windows.
+        pool: of the set's dataset.
+        most: windows at most, drawn at random; None takes all.
+        seed: of the draw: the same for every run.
+        device: where models predict.
+        progress: told of windows predicted.
+
+    Raises:
+        SequenceError: the data changed.
+    """
+    predictor = load_predictor(db, run, sequences, resolve_device(device), pool=pool)
+    found = predicted_windows(db, run, sequences, split, predictor, progress)
+    truth = pool.rows(found["article_id"], found["target_seq"])
+    # Order, text and vector of one row: what was predicted is what it is held against.
+    if np.any(cosine(found["target"], pool.vectors[truth]) < SAME_VECTOR):
+        raise changed()
+    rows = np.arange(len(truth)) if most is None else drawn(len(truth), most, seed)
+    truth = truth[rows]
+    with db.connect() as connection:
+        context = ContextRows(connection, sequences, pool).of(truth)
+    without = [[UUID(bytes=pool.cpe_id[row]) for row in each] for each in context]
+    windows = Windows(found["prediction"][rows], truth, context, without)
+    return windows, predictor.checkpoint_sha256
 
 
 def drawn(count: int, most: int, seed: int) -> Ints:
