@@ -11,7 +11,7 @@ from lvmdb.reports.plots import WIDTH, finite, number, png
 from lvmdb.reports.render import Rows
 
 _ABOVE, _BELOW = 100, 96
-_NAMES, _MEASURE, _VALUES, _PANEL, _VERDICT = 18, 300, 470, (490, 930), 950
+_NAMES, _MEASURE, _VALUES, _PANEL, _VERDICT = 18, 250, 470, (490, 930), 950
 """From the left, in pixels: contenders, measures, right end of values, the panel, words."""
 
 
