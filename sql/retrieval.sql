@@ -14,6 +14,15 @@ SELECT dataset_source, vector_send(concept_vec) AS sent
 FROM cpe_entry
 WHERE cpe_id = CAST(:cpe_id AS uuid);
 
+-- name: concept_vectors
+-- Vectors and TMD codes of concepts, in the order asked for.
+SELECT c.cpe_id, vector_send(c.concept_vec) AS sent,
+       vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)) AS code
+FROM unnest(:cpe_ids ::uuid[]) WITH ORDINALITY AS asked (cpe_id, place)
+JOIN cpe_entry c USING (cpe_id)
+WHERE c.concept_vec IS NOT NULL
+ORDER BY asked.place;
+
 -- name: article_dataset
 -- Whose article it is.
 SELECT dataset_source FROM article WHERE article_id = :article_id;

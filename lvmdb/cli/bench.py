@@ -8,6 +8,7 @@ import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app
 from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
+from lvmdb.cli.bench_generate import generate
 from lvmdb.cli.bench_ingest import ingest
 from lvmdb.cli.bench_retrieval import retrieval
 from lvmdb.cli.bench_vecrag import vecrag
@@ -245,3 +246,4 @@ def blocks(
 bench.add_command(retrieval)
 bench.add_command(ingest)
 bench.add_command(vecrag)
+bench.add_command(generate)

@@ -34,6 +34,8 @@ COMMANDS = {
     "worker": "worker:worker",
     "index": "index:index",
     "search": "search:search",
+    "generate": "generate:generate",
+    "decode": "decode:decode",
     "report": "report:report",
     "bench": "bench:bench",
     "serve": "serve:serve",
