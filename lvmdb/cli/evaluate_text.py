@@ -133,4 +133,10 @@ def evaluate_text(
              "metric": metric.name, "value": score.value, "low": low, "high": high,
              "chance": score.chance, "queries": score.queries}
         )  # fmt: skip
+    times = [row for row in rows if str(row["metric"]).startswith("ms_")]
+    if output_format == "table":
+        # Milliseconds beside shares would leave the shares no decimals.
+        rows = [row for row in rows if row not in times]
+        for row in times:
+            app.progress.say(f"{row['pool']} {row['metric']}: {row['value']:.2f}")
     show(list(rows[0]), rows, output_format)
