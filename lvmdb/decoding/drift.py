@@ -180,7 +180,7 @@ class _Roll:
 
 
 def measured(found: Sequence[Drifted]) -> list[Measured]:
-    """The same as rows of a benchmark, the articles as samples; cosines have `none` as their peer."""
+    """The same as rows of a benchmark; articles are samples, and `none` is the cosines' peer."""
     rows = []
     for each in found:
         for unit, values in ((COSINE, each.cosine), (SAME_ARTICLE, each.same_article)):
