@@ -25,10 +25,10 @@ from lvmdb.db import runs
 from lvmdb.db.benchmarks import REQUESTS, Measured
 from lvmdb.db.engine import Database
 from lvmdb.decoding.calibration import held_out
-from lvmdb.decoding.passages import concept_vectors
 from lvmdb.decoding.vec2text import packed
 from lvmdb.errors import ServiceError, UsageError
 from lvmdb.progress import SILENT, Progress
+from lvmdb.retrieval.searcher import Searcher
 from lvmdb.sequences import sets
 
 PATHS = ("/infer", "/predict")
@@ -72,7 +72,8 @@ def held_out_contexts(db: Database, run_id: int, queries: int = CONTEXTS) -> lis
     with db.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)
     windows = held_out(db, sequences, "test", queries=queries)
-    flat = concept_vectors(db, [key for each in windows.context for key in each])
+    with Searcher(db, sequences.dataset_source, exact=True) as searcher:
+        flat = searcher.vectors([key for each in windows.context for key in each])
     return np.split(flat, np.cumsum([len(each) for each in windows.context])[:-1])
 
 
