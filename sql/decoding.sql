@@ -54,15 +54,6 @@ SELECT a.dataset_source, a.title,
 FROM article a
 WHERE a.article_id = :article_id;
 
--- name: concept_vectors
--- Vectors and TMD codes of concepts, in the order asked for.
-SELECT c.cpe_id, vector_send(c.concept_vec) AS sent,
-       vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)) AS code
-FROM unnest(:cpe_ids ::uuid[]) WITH ORDINALITY AS asked (cpe_id, place)
-JOIN cpe_entry c USING (cpe_id)
-WHERE c.concept_vec IS NOT NULL
-ORDER BY asked.place;
-
 -- name: long_articles
 -- Articles of a set's split that have so many concepts at least, drawn by a hash of seed and key.
 SELECT a.article_id
@@ -75,3 +66,11 @@ LIMIT :most;
 -- name: count_vectors
 -- How many concepts of a dataset can be found.
 SELECT count(*) FROM cpe_entry WHERE dataset_source = :dataset AND concept_vec IS NOT NULL;
+
+-- name: ingest_options
+-- How the newest ingest of a dataset has cut its articles; imports have not.
+SELECT options
+FROM ingest_job
+WHERE dataset_source = :dataset AND options ? 'chunker'
+ORDER BY job_id DESC
+LIMIT 1;

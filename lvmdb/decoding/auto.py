@@ -11,12 +11,14 @@ from uuid import UUID
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.decoding.decoded import Decoded, Decoder
+from lvmdb.errors import EncoderError, EndpointAwayError, EndpointError
 
 
 class AutoDecoder:
     """The nearest concept at or above a cosine; below it, what vec2text writes.
 
-    What is missing is made do without, and each text that it would have decided says so (`why`).
+    What is missing, or does not answer, is made do without; each text that it would have decided
+    says so (`why`).
 
     Args:
         nearest: finds concepts.
@@ -28,6 +30,7 @@ class AutoDecoder:
     def __init__(self, nearest: Decoder, vec2text: Decoder | None, threshold: float | None) -> None:
         self._nearest, self._vec2text = nearest, vec2text
         self.threshold = threshold
+        self._lacks = "there is no vec2text"
 
     def decode(
         self, vectors: Vectors, *, without: Sequence[Sequence[UUID]] | None = None
@@ -38,16 +41,27 @@ class AutoDecoder:
             return [replace(each, why="no threshold is calibrated") for each in found]
         # What has no cosine is above nothing.
         far = [row for row, each in enumerate(found) if not each.cosine >= self.threshold]
-        if self._vec2text is None:
-            for row in far:
-                found[row] = replace(
-                    found[row], why=f"below the threshold {self.threshold:.2f}, and no vec2text"
-                )
-            return found
-        if far:
-            for row, written in zip(far, self._vec2text.decode(vectors[far]), strict=True):
-                seconds = {**found[row].seconds}
-                for stage, taken in written.seconds.items():
-                    seconds[stage] = seconds.get(stage, 0.0) + taken
-                found[row] = replace(written, hits=found[row].hits, seconds=seconds)
-        return found
+        for row, written in zip(far, self._write(vectors[far]), strict=False):
+            seconds = {**found[row].seconds}
+            for stage, taken in written.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + taken
+            found[row] = replace(written, hits=found[row].hits, seconds=seconds)
+        return [
+            replace(each, why=f"below {self.threshold:.2f}, and {self._lacks}")
+            if row in far and each.method == "nearest"
+            else each
+            for row, each in enumerate(found)
+        ]
+
+    def _write(self, vectors: Vectors) -> list[Decoded]:
+        """What vec2text makes of vectors; nothing where there is none."""
+        if self._vec2text is None or not len(vectors):
+            return []
+        try:
+            return self._vec2text.decode(vectors)
+        except (EncoderError, EndpointError) as error:
+            self._lacks = f"no vec2text: {error}"
+            if isinstance(error, (EncoderError, EndpointAwayError)):
+                # It will not be better the next time.
+                self._vec2text = None
+            return []

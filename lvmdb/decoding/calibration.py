@@ -139,7 +139,7 @@ def calibrate(
         SequenceError: the split has no windows.
         RunError: the run has no predictions of it.
     """
-    if not 0 < step <= HIGHEST - LOWEST:
+    if not 0 < step <= HIGHEST - LOWEST + 1e-9:
         raise UsageError(f"--step is above 0 and at most {HIGHEST - LOWEST:.2f}, not {step}")
     windows = held_out(db, sequences, split, run_id=run_id, queries=queries, seed=seed)
     asked: dict[str, Vectors] = {"truths": windows.truth, "held-out": windows.truth}

@@ -9,6 +9,7 @@ was meant is its cosine.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from time import perf_counter
@@ -131,12 +132,14 @@ class NearestDecoder:
         """The texts of concepts."""
         new = tuple(each for each in ids if each not in self._texts)
         if new:
-            if len(self._texts) > _REMEMBERED:
-                self._texts.clear()
-                new = tuple(ids)
-            found = self.searcher.texts(Found(new, (0.0,) * len(new), True))
-            self._texts.update((hit.cpe_id, same_text(hit.concept_text)) for hit in found)
+            self._remember(self.searcher.texts(Found(new, (0.0,) * len(new), True)))
         return frozenset(self._texts[each] for each in ids if each in self._texts)
+
+    def _remember(self, hits: Sequence[Hit]) -> None:
+        if len(self._texts) > _REMEMBERED:
+            for old in list(itertools.islice(self._texts, _REMEMBERED // 2)):
+                del self._texts[old]
+        self._texts.update((hit.cpe_id, same_text(hit.concept_text)) for hit in hits)
 
 
 def same_text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Passages of articles and vectors of concepts, as generation reads them."""
+"""Passages of articles, and the vectors of what was found, as generation reads them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION, TMD_DIMENSION
 from lvmdb.decoding.decoded import Decoded
-from lvmdb.errors import CorpusError, UnknownNameError, UsageError
+from lvmdb.errors import UnknownNameError, UsageError
 from lvmdb.retrieval.searcher import Searcher
 
 SAME = 1 - 1e-5
@@ -77,34 +75,14 @@ def before(db: Database, dataset: str, article_id: int, at: int, *, steps: int =
     )
 
 
-def concept_vectors(db: Database, cpe_ids: Sequence[uuid.UUID], *, tmd: bool = False) -> Vectors:
-    """Vectors `(n, 768)` of concepts in their order; with TMD codes `(n, 784)`.
-
-    Raises:
-        CorpusError: one of them is not there any more.
-    """
-    asked = list(dict.fromkeys(cpe_ids))
-    with db.connect() as connection:
-        rows = connection.execute(query("decoding", "concept_vectors"), {"cpe_ids": asked}).all()
-    if len(rows) < len(asked):
-        raise CorpusError("a concept that was found is no longer in the dataset")
-    vectors = parsed_vectors([row.sent for row in rows], DIMENSION)
-    if tmd:
-        codes = parsed_vectors([row.code for row in rows], TMD_DIMENSION)
-        vectors = np.concatenate([vectors, codes], axis=1)
-    place = {row.cpe_id: number for number, row in enumerate(rows)}
-    taken: Vectors = vectors[[place[each] for each in cpe_ids]]
-    return taken
-
-
-def snapped(db: Database, *, tmd: bool = False) -> Callable[[Decoded], Vectors]:
+def snapped(searcher: Searcher, *, tmd: bool = False) -> Callable[[Decoded], Vectors]:
     """The `generation.Feed` of the loop `index`: the vector of the concept that was found, or, of a
     text that was written, of the concept nearest to what it was written for."""
 
     def feed(decoded: Decoded) -> Vectors:
         if not decoded.hits:
             raise UsageError("loop 'index' reads concepts that were found: not vec2text alone")
-        vector: Vectors = concept_vectors(db, [decoded.hits[0].cpe_id], tmd=tmd)[0]
+        vector: Vectors = searcher.vectors([decoded.hits[0].cpe_id], tmd=tmd)[0]
         return vector
 
     return feed

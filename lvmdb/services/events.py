@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pydantic_core
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from lvmdb.errors import LvmdbError
@@ -21,7 +22,7 @@ from lvmdb.services.problems import ProblemError, from_lvmdb, internal_error
 log = logging.getLogger("lvmdb.services")
 
 
-class Events(EventSourceResponse):
+class Events(StreamingResponse):
     """An answer of events, which has a place of the service's as long as it goes on.
 
     What fails after the first event cannot change the answer's status any more: it becomes the last
@@ -31,6 +32,8 @@ class Events(EventSourceResponse):
         context: of the service.
         events: names and what JSON can hold, as they come; ended where the caller leaves.
     """
+
+    media_type = "text/event-stream"
 
     def __init__(self, context: Context, events: AsyncIterator[tuple[str, Any]]) -> None:
         super().__init__(_written(events), headers={"Cache-Control": "no-store"})

@@ -12,7 +12,6 @@ from typing import Any
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 
 from lvmdb.corpus.articles import Vectors
@@ -156,7 +155,7 @@ def router(lvm: Lvm) -> APIRouter:
 
     @routes.post(
         "/generate",
-        response_class=EventSourceResponse,
+        response_class=Events,
         responses={**documented(409), 200: EVENTS},
     )
     async def generation(request: GenerateRequest) -> Response:

@@ -130,7 +130,9 @@ class Leaving(Finding):
 class Reading(BaseModel):
     """One of three ways to say what a context is."""
 
-    text: Text | None = Field(None, description="Is cut into concepts; the last ones are read.")
+    text: Text | None = Field(
+        None, description="Is cut as the dataset's articles were; the last concepts are read."
+    )
     concepts: Annotated[list[Text], Field(min_length=1, max_length=MOST_CONCEPTS)] | None = Field(
         None, description="Texts that are concepts already, oldest first."
     )

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import Vectors
@@ -49,7 +50,7 @@ class EncoderStore:
         self._db, self._options = db, options
         self._parts: OrderedDict[str, Part[Encoder]] = OrderedDict()
         self.batcher: Batcher[Encoder, str, Vectors] = Batcher(
-            "encoder", _encode, most=MOST_TEXTS, waiting=waiting
+            "encoder", _Texts(), most=MOST_TEXTS, waiting=waiting
         )
         """For threads: `batcher.wait(encoder, texts, deadline)`."""
 
@@ -132,11 +133,18 @@ class KeptEncoder:
         return self._encoders.part(model.dataset).reason
 
     def start(self) -> None:
-        """It begins when it is first looked at, which the model's arrival does."""
+        """It begins to be loaded when the model is there, which says whose it is."""
 
     def stop(self) -> None:
         """The store ends it."""
 
 
-def _encode(encoder: Encoder, texts: Sequence[str]) -> list[Vectors]:
-    return list(encoder.encode(texts))
+class _Texts:
+    """Encodes with all threads, whatever others set theirs to."""
+
+    def __init__(self) -> None:
+        self._all = torch.get_num_threads()
+
+    def __call__(self, encoder: Encoder, texts: Sequence[str]) -> list[Vectors]:
+        torch.set_num_threads(self._all)
+        return list(encoder.encode(texts))

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +57,10 @@ MOST_MODELS = 4
 
 MOST_CONTEXTS = 256
 """Contexts of one forward pass, and of one request."""
+
+WORTH_THREADS = 1_000_000_000
+"""Products, parameters by concepts read, of which a pass is computed by several threads: some 40 ms
+of one."""
 
 FRESH = 1.0
 """Seconds for which the database's last word on names counts."""
@@ -109,7 +113,7 @@ class ModelStore:
         self._names = _Names(db)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="lvmdb-model")
         self.batcher: Batcher[Inference, Vectors, Vectors] = Batcher(
-            "inference", _compute, most=MOST_CONTEXTS, waiting=waiting
+            "inference", _Passes(), most=MOST_CONTEXTS, waiting=waiting
         )
         """For threads: `batcher.wait(model, contexts, deadline)`."""
 
@@ -273,13 +277,19 @@ class Kept:
 
     Args:
         store: where it is loaded.
-        name: under which it is promoted.
+        promoted: the name.
+        then: called with the model whenever it is seen to be there.
     """
 
     name = "model"
 
-    def __init__(self, store: ModelStore, promoted: str = DEFAULT) -> None:
-        self._store, self._promoted = store, promoted
+    def __init__(
+        self,
+        store: ModelStore,
+        promoted: str = DEFAULT,
+        then: Callable[[Inference], object] = lambda _: None,
+    ) -> None:
+        self._store, self._promoted, self._then = store, promoted, then
         self._task: asyncio.Task[None] | None = None
         self.model: Inference | None = None
         """The one that is loaded now; None while there is none."""
@@ -300,6 +310,7 @@ class Kept:
             try:
                 self.model = await self._store.get(self._promoted)
                 self.reason = None
+                self._then(self.model)
             except ProblemError as error:
                 self.reason = error.message
             except LvmdbError as error:
@@ -331,5 +342,14 @@ def finite(predicted: Vectors) -> Vectors:
     return predicted
 
 
-def _compute(model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
-    return list(model(contexts))
+class _Passes:
+    """Forward passes: what is small is not worth waking other threads for, which others need."""
+
+    def __init__(self) -> None:
+        self._all = torch.get_num_threads()
+
+    def __call__(self, model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
+        read = sum(min(len(each), model.context_len) for each in contexts)
+        # Of the thread that calls it; the encoder's are its own.
+        torch.set_num_threads(1 if model.parameters * read < WORTH_THREADS else self._all)
+        return list(model(contexts))

@@ -13,37 +13,32 @@ writes to the database.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
 
-from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import Vectors
-from lvmdb.corpus.chunker import get_chunker
-from lvmdb.corpus.http import Patience
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
-from lvmdb.decoding.auto import AutoDecoder
-from lvmdb.decoding.calibration import stored_threshold
-from lvmdb.decoding.decoded import Decoded, Decoder
+from lvmdb.decoding.decoded import Decoded
+from lvmdb.decoding.decoders import DecodingOptions
 from lvmdb.decoding.generation import (
     END_TEXT,
+    Feed,
     GeneratedStep,
     GenerationOptions,
     Stopped,
     generate,
     written,
 )
-from lvmdb.decoding.inverting import InvertingDecoder
-from lvmdb.decoding.passages import snapped
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth, smoother
-from lvmdb.decoding.spaces import space_of
-from lvmdb.decoding.vec2text import Vec2Text
+from lvmdb.decoding.typed import concepts_of, dataset_chunker
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.context import Context
@@ -54,14 +49,8 @@ from lvmdb.services.searchers import Searchers, SharedDecoder, again
 from lvmdb.services.work import Deadline
 from lvmdb.training.environment import resolve_device
 
-CHUNKER = "sentence"
-"""What a text is cut into concepts by."""
-
 SAME = 0.9995
 """A concept whose cosine to a vector is at least this is the one that the vector is of."""
-
-PATIENCE = Patience(answer_s=50.0, tries=1)
-"""With the decoding service: callers of this one wait as well, and can ask again."""
 
 
 @dataclass(eq=False)
@@ -79,8 +68,8 @@ class Lvm:
     models: ModelStore
     encoders: EncoderStore
     searchers: Searchers
-    _vec2text: Vec2Text | None = None
     _llm: Asked | None = None
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, context: Context) -> Lvm:
@@ -91,23 +80,14 @@ class Lvm:
         )
         encoded = EncoderStore(database, context.options, waiting=limits.threads + limits.waiting)
         searchers = Searchers(database)
-        kept = Kept(models)
-        parts: list[Needed] = [kept, KeptEncoder(encoded, kept)] if encoded.wanted else [kept]
+        if encoded.wanted:
+            kept = Kept(models, then=lambda model: encoded.part(model.dataset))
+            parts: list[Needed] = [kept, KeptEncoder(encoded, kept)]
+        else:
+            parts = [Kept(models)]
         context.parts = [*context.parts, *parts]
         context.closing += [models.close, encoded.close, searchers.close]
         return cls(context, models, encoded, searchers)
-
-    def vec2text(self) -> Vec2Text:
-        """The client of the decoding service.
-
-        Raises:
-            SettingsError: its address is none.
-        """
-        if self._vec2text is None:
-            settings = self.context.options.settings
-            self._vec2text = Vec2Text.from_settings(settings, patience=PATIENCE)
-            self.context.closing.append(self._vec2text.close)
-        return self._vec2text
 
     def deadline(self) -> Deadline:
         """Until when a request that begins now is waited for."""
@@ -120,11 +100,12 @@ class Lvm:
             SettingsError: it names none.
             MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
         """
-        if self._llm is None:
-            opened = ExitStack()
-            self._llm = opened.enter_context(smoother(self.context.options.settings))
-            self.context.closing.append(opened.close)
-        return self._llm
+        with self._opening:
+            if self._llm is None:
+                opened = ExitStack()
+                self._llm = opened.enter_context(smoother(self.context.options.settings))
+                self.context.closing.append(opened.close)
+            return self._llm
 
 
 @dataclass(frozen=True)
@@ -159,21 +140,24 @@ class Wanted:
 
 
 async def read_texts(lvm: Lvm, model: Inference, texts: Sequence[str], deadline: Deadline) -> Read:
-    """Texts, each cut into concepts and encoded; of each the last `model.context_len` are read.
-
-    A text that has no concept, for it is too short, is one concept as a whole.
+    """Texts, each cut as the dataset's articles were, and encoded; of each the last
+    `model.context_len` concepts are read. A text that is too short to be cut is one.
 
     Raises:
         ProblemError: 503, the encoder is not there; 422, a text has no vector; 503, 504.
         EndpointError: the encoder is behind an endpoint, which failed.
     """
-    lvm.encoders.get(model)  # what cannot be encoded need not be cut
+    encoder = lvm.encoders.get(model)
+    database, batcher = lvm.context.database, lvm.encoders.batcher
 
     def cut(work: Deadline) -> list[list[str]]:
-        chunker, found = get_chunker(CHUNKER), []
+        # A chunker that compares sentences waits its turn at the encoder.
+        shared = _Shared(lambda sentences: np.asarray(batcher.wait(encoder, sentences, work)))
+        chunker, _ = again(lambda: dataset_chunker(database, model.dataset, shared))
+        found = []
         for text in texts:
             work.check()
-            found.append(chunker.chunk(text) or [text.strip()])
+            found.append(concepts_of(chunker, text))
         return found
 
     return await read_concepts(lvm, model, await lvm.context.work.run(cut), deadline)
@@ -265,23 +249,16 @@ async def own(
     return await lvm.context.work.run(lambda _: again(find))
 
 
-def decoder_of(lvm: Lvm, model: Inference, wanted: Wanted) -> Decoder:
-    """What decodes predictions of a model; for one of the service's threads.
-
-    Raises:
-        SettingsError: the address of the decoding service is none.
-        EncoderError: the vectors' encoder has no fingerprint.
-    """
-    nearest = SharedDecoder(lvm.searchers, model.dataset, wanted.k, exact=wanted.exact)
-    if wanted.decode == "nearest":
-        return nearest
-    with lvm.context.database.connect() as connection:
-        threshold = stored_threshold(connection, model.dataset, model.encoder_id)
-        name = encoders.of_dataset(connection, model.dataset)
-        space = space_of(connection, name or "")
-    client = lvm.vec2text()
-    writes = InvertingDecoder(lambda vectors: client.decode(vectors, space))
-    return writes if wanted.decode == "vec2text" else AutoDecoder(nearest, writes, threshold)
+def decoder_of(lvm: Lvm, model: Inference, wanted: Wanted) -> SharedDecoder:
+    """What decodes predictions of a model, in the service's threads."""
+    return SharedDecoder(
+        lvm.searchers,
+        lvm.context.options.settings,
+        model.dataset,
+        model.encoder_id,
+        DecodingOptions(wanted.decode, wanted.k),
+        exact=wanted.exact,
+    )
 
 
 async def begun(
@@ -306,15 +283,13 @@ async def begun(
         without: concepts that are not to be found.
 
     Raises:
-        SettingsError, EncoderError: as `decoder_of`.
-        ProblemError: 503 or 504, the database or the encoder does not answer.
+        ProblemError: 503 or 504, the encoder does not answer.
     """
     end = None
     if options.end_cosine is not None and lvm.encoders.there(model):
         deadline = lvm.deadline()
         end = (await lvm.encoders.encode(lvm.encoders.get(model), [END_TEXT], deadline))[0]
-    decoder = await lvm.context.work.run(lambda _: decoder_of(lvm, model, wanted))
-    return Rolling(lvm, model, decoder, context, options, end, without)
+    return Rolling(lvm, model, decoder_of(lvm, model, wanted), context, options, end, without)
 
 
 class Rolling:
@@ -333,7 +308,7 @@ class Rolling:
         self,
         lvm: Lvm,
         model: Inference,
-        decoder: Decoder,
+        decoder: SharedDecoder,
         context: Vectors,
         options: GenerationOptions,
         end: Vectors | None,
@@ -342,8 +317,11 @@ class Rolling:
         self._lvm, self._model = lvm, model
         self._deadline = lvm.deadline()
         self.ends = end is not None
-        database = lvm.context.database
-        feeds = {"none": None, "index": snapped(database, tmd=model.tmd), "vec2text": written}
+        feeds: dict[str, Feed | None] = {
+            "none": None,
+            "index": decoder.feed(tmd=model.tmd),
+            "vec2text": written,
+        }
         self._generation = generate(
             self._predict,
             decoder,
@@ -393,7 +371,7 @@ async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = (
 
 async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list[Hit], float]:
     """The k concepts of a model's dataset that PostgreSQL's full-text search ranks first for a
-    text, and the seconds; `cosine` is its rank.
+    text, as `lvmdb bench vecrag` asks it, and the seconds; `cosine` is its rank.
 
     Raises:
         ProblemError: 503, the database does not answer; 504, it took too long.
@@ -420,6 +398,17 @@ async def promoted(lvm: Lvm) -> list[dict[str, Any]]:
     rows = await lvm.context.work.run(lambda _: again(lambda: _promoted(database)))
     held = set(lvm.models.held)
     return [{**row, "loaded": row["run_id"] in held} for row in rows]
+
+
+class _Shared:
+    """What the batcher encodes, for who wants an encoder."""
+
+    def __init__(self, encode: Callable[[Sequence[str]], Vectors]) -> None:
+        self._encode = encode
+
+    def encode(self, texts: Sequence[str], _: object = None) -> Vectors:
+        """Vectors `(n, 768)` of texts."""
+        return self._encode(texts)
 
 
 def _promoted(database: Database) -> list[dict[str, Any]]:

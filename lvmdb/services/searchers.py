@@ -9,6 +9,7 @@ are prepared. So what one thread is done with the next one takes.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +20,20 @@ from uuid import UUID
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database
 from lvmdb.decoding.decoded import Decoded
-from lvmdb.decoding.nearest import NearestDecoder
+from lvmdb.decoding.decoders import DecodingOptions, decoder
+from lvmdb.decoding.generation import Feed
+from lvmdb.decoding.passages import snapped
 from lvmdb.errors import ConnectionLostError, LvmdbError
 from lvmdb.retrieval.searcher import Searcher
+from lvmdb.settings import Settings
 
 MOST_IDLE = 8
 """Connections that are kept open while nobody searches."""
 
 RENEWED = 60.0
 """Seconds after which a searcher is made anew: its index may have been tuned or built again."""
+
+log = logging.getLogger("lvmdb.services")
 
 Result = TypeVar("Result")
 
@@ -40,7 +46,7 @@ class Searchers:
     """
 
     def __init__(self, db: Database) -> None:
-        self._db = db
+        self.database = db
         self._lock = threading.Lock()
         self._idle: list[tuple[str, bool, float, Searcher]] = []
         self._closed = False
@@ -59,7 +65,7 @@ class Searchers:
         """
         born, searcher = self._found(dataset, exact) or (
             time.monotonic(),
-            Searcher(self._db, dataset, exact=exact),
+            Searcher(self.database, dataset, exact=exact),
         )
         try:
             yield searcher
@@ -114,28 +120,59 @@ class Searchers:
 
 
 class SharedDecoder:
-    """A `Decoder` by the nearest concept that has a searcher only while it decodes.
+    """A `Decoder` that has a searcher, and what else it needs, only while it decodes.
 
     Args:
         searchers: where it takes one from.
+        settings: say where the decoding service is.
         dataset: where to search.
-        k: concepts to find for each vector.
+        encoder_id: of its vectors.
+        options: how to decode.
         exact: compare with every vector.
     """
 
-    def __init__(self, searchers: Searchers, dataset: str, k: int, *, exact: bool = False) -> None:
-        self._searchers, self._dataset, self._k, self._exact = searchers, dataset, k, exact
+    def __init__(
+        self,
+        searchers: Searchers,
+        settings: Settings,
+        dataset: str,
+        encoder_id: int,
+        options: DecodingOptions,
+        *,
+        exact: bool = False,
+    ) -> None:
+        self._searchers, self._settings, self._options = searchers, settings, options
+        self._dataset, self._encoder_id, self._exact = dataset, encoder_id, exact
 
     def decode(
         self, vectors: Vectors, *, without: Sequence[Sequence[UUID]] | None = None
     ) -> list[Decoded]:
-        """As `NearestDecoder.decode`."""
+        """As the decoder that `decoding.decoders` gives."""
 
-        def find() -> list[Decoded]:
+        def decode() -> list[Decoded]:
+            with (
+                self._searchers.take(self._dataset, exact=self._exact) as searcher,
+                decoder(
+                    self._searchers.database,
+                    self._settings,
+                    searcher,
+                    self._encoder_id,
+                    self._options,
+                    log.info,
+                ) as decodes,
+            ):
+                return decodes.decode(vectors, without=without)
+
+        return again(decode)
+
+    def feed(self, *, tmd: bool) -> Feed:
+        """What gives the vectors of concepts that were found; see `decoding.passages.snapped`."""
+
+        def read(decoded: Decoded) -> Vectors:
             with self._searchers.take(self._dataset, exact=self._exact) as searcher:
-                return NearestDecoder(searcher, self._k).decode(vectors, without=without)
+                return snapped(searcher, tmd=tmd)(decoded)
 
-        return again(find)
+        return lambda decoded: again(lambda: read(decoded))
 
 
 def again(job: Callable[[], Result]) -> Result:
