@@ -1,4 +1,4 @@
-"""What stands beside predictions on a page: runs to pick from, what they are worth, their curves."""
+"""What stands beside predictions on a page: runs to pick from, what they are worth, and curves."""
 
 from __future__ import annotations
 
