@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, RedirectResponse
 
 from lvmdb.db.queries import query
-from lvmdb.errors import LvmdbError
+from lvmdb.errors import LvmdbError, RunError
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services import page_asked, predicting, trying
@@ -176,7 +176,10 @@ class Pages:
         await self._lvm.context.require_database()
         if isinstance(run, str):
             raise ProblemError(422, "invalid_request", "a picture is of a run by its number")
-        drawn = await self._beside.picture(name, run)
+        try:
+            drawn = await self._beside.picture(name, run)
+        except RunError as error:
+            raise ProblemError(404, "not_found", str(error)) from error
         headers = {**HEADERS, "Cache-Control": "private, max-age=60"}
         return Response(drawn, headers=headers, media_type="image/png")
 

@@ -68,7 +68,7 @@ class Asked(Form):
     text: Annotated[Text, BeforeValidator(_lines)] | None = None
     article: Digits | None = None
     at: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    then: tuple[UUID, ...] = Field((), max_length=MOST_LEFT_OUT)
+    then: Annotated[tuple[UUID, ...], Field(max_length=MOST_LEFT_OUT)] = ()
     k: Annotated[int, Field(ge=1, le=MOST_FOUND)] = 5
     exact: bool = False
     decode: Literal["nearest", "auto", "vec2text"] = "nearest"
@@ -153,8 +153,11 @@ def typed(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str]:
 
 
 def address(path: str, form: Form, **changes: Any) -> str | None:
-    """The address of a page with these fields, some of them changed; None where it is too long."""
+    """The address of a page with these fields, some of them changed; None where it is too long.
+
+    No address asks a language model: whoever follows a link should not set it to work.
+    """
     changed = form.model_copy(update=changes) if changes else form
-    fields = urlencode(changed.fields())
+    fields = urlencode(changed.fields("smooth"))
     found = f"{path}?{fields}" if fields else path
     return found if len(found) <= LONGEST_ADDRESS else None

@@ -89,6 +89,13 @@ def test_a_wheel_holds_every_file_of_both(wheel: Path) -> None:
             assert (wheel / "lvmdb" / path).read_bytes() == (CHECKOUT / path).read_bytes()
 
 
+def test_a_wheel_holds_what_the_page_is_made_of(wheel: Path) -> None:
+    templates = Path("lvmdb/services/templates")
+    wanted = {file.name: file.read_bytes() for file in (CHECKOUT / templates).iterdir()}
+    assert {Path(name).suffix for name in wanted} == {".html", ".css", ".svg"}
+    assert {file.name: file.read_bytes() for file in (wheel / templates).iterdir()} == wanted
+
+
 def test_a_wheel_has_no_tests_in_it(wheel: Path) -> None:
     top = {path.name for path in wheel.iterdir()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"lvmdb"}

@@ -44,7 +44,7 @@ HOSTILE = '<script>alert("1")</script> & <b>'
 WORDS = (
     "harbour ice river mountain winter bread paper king battle song market island bridge school "
     "engine garden night stone letter doctor train forest painter glass"
-).split()
+)
 
 
 def _articles(encoder: SentenceEncoder) -> list[VectorArticle]:
@@ -52,7 +52,7 @@ def _articles(encoder: SentenceEncoder) -> list[VectorArticle]:
     for number in range(10):
         title = HOSTILE if number == 3 else f"Article {number}"
         texts = [
-            f"Concept {place} of {title}: the {' '.join(generator.choice(WORDS, 5))}."
+            f"Concept {place} of {title}: the {' '.join(generator.choice(WORDS.split(), 5))}."
             for place in range(9)
         ]
         vectors = encoder.encode(texts)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from answering_server import AnsweringServer
+from answering_server import AnsweringServer, Request
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -139,14 +139,14 @@ def test_texts_are_escaped_wherever_they_come_from(page: TestClient) -> None:
     for body in pages:
         assert "<script" not in body
         assert "<img src=x" not in body
-        assert "49" not in body or "{{7*7}}" in body
+        assert "onerror=alert(1)&gt; 49" not in body
     assert html.escape(HOSTILE, quote=False).replace('"', "&#34;") in pages[0]
     assert "&lt;script&gt;" in pages[2]
     assert "9 concepts" in pages[4]
 
 
 WRONG = [
-    ("/", {"run": "17"}, 422, "no run 17"),
+    ("/", {"run": "17"}, 422, "unknown run '17'"),
     ("/", {"run": "staging"}, 422, "staging"),
     ("/", {"run": "../x"}, 422, "run"),
     ("/", {"text": "x", "article": "1"}, 422, "a text or a place in an article"),
@@ -166,9 +166,9 @@ WRONG = [
     ("/", {"article": "1", "smooth": "1", "steps": "1"}, 422, "by its button"),
     ("/", {f"f{n}": "1" for n in range(301)}, 400, "300 fields"),
     ("/page/search", {"text": "x", "k": "101"}, 422, "k"),
-    ("/page/runs", {"run": "17"}, 422, "no run 17"),
-    ("/page/random", {"run": "17"}, 422, "no run 17"),
-    ("/page/picture/learning_curve.png", {"run": "1"}, 500, "no"),
+    ("/page/runs", {"run": "17"}, 422, "unknown run '17'"),
+    ("/page/random", {"run": "17"}, 422, "unknown run '17'"),
+    ("/page/picture/learning_curve.png", {"run": "1"}, 404, "no curve to draw"),
     ("/page/picture/cost.png", {}, 404, "no such picture"),
     ("/page/no/such", {}, 404, "no such page"),
 ]
@@ -272,7 +272,7 @@ def test_leaderboard_and_curves_stand_beside(page: TestClient) -> None:
         assert drawn.headers["content-type"] == "image/png"
         assert drawn.content.startswith(b"\x89PNG")
     runs = page.get("/page/runs?run=2").text
-    assert " to " in runs
+    assert "95 % interval" in runs
     assert "/page/picture/leaderboard.png" in runs
 
 
@@ -309,8 +309,12 @@ def test_pages_load_nothing_from_elsewhere(page: TestClient) -> None:
 def test_what_was_found_is_rewritten_where_there_is_a_language_model(
     serving: Serving, tried_options: ServiceOptions
 ) -> None:
-    message = {"message": {"content": "A <fluent> text of 1815."}, "finish_reason": "stop"}
-    with AnsweringServer(lambda _: {"choices": [message]}) as model:
+    def answer(request: Request) -> object:
+        asked = request.body["messages"][-1]["content"]
+        said = f"<So> {' and '.join(re.findall('Concept .* of Article .*', asked))} of 1815."
+        return {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+
+    with AnsweringServer(answer) as model:
         settings = replace(tried_options.settings, llm_url=f"{model.url}/v1", llm_model="m")
         with serving(lvm.create(replace(tried_options, settings=settings))) as client:
             client.headers["origin"] = "http://127.0.0.1"
@@ -318,8 +322,10 @@ def test_what_was_found_is_rewritten_where_there_is_a_language_model(
             assert "Rewrite as fluent text" in client.post("/", data=asked).text
             assert model.requests == []
             body = client.post("/", data={**asked, "smooth": "1"}).text
-            assert "<blockquote>A &lt;fluent&gt; text of 1815.</blockquote>" in body
-            assert "It added: 1815" in body
+            assert "Not rewritten" not in body, body.partition("Rewritten")[2]
+            assert re.search(r"<blockquote>&lt;So&gt; Concept .* of 1815\.</blockquote>", body)
+            assert re.search(r"By m, prompt smoothing-\d+, .*It added: .*1815", body)
+            assert "smooth=1" not in body
             model.then(400, {}).then(400, {}).then(400, {})
             assert "Not rewritten" in client.post("/", data={**asked, "smooth": "1"}).text
 
@@ -376,7 +382,7 @@ def test_with_a_token_a_browser_signs_in(locked: TestClient) -> None:
     elsewhere = {"origin": "http://elsewhere.example"}
     assert locked.post("/", data={"article": "2"}, headers=elsewhere).status_code == 403
     assert "Sign out" in locked.get("/").text
-    assert "Sign in" in locked.post("/page/sign-out").text
+    assert "Sign in" in locked.post("/page/sign-out", headers=FORM).text
     assert locked.get("/", follow_redirects=False).status_code == 303
 
 
@@ -387,7 +393,7 @@ def test_with_a_token_a_browser_signs_in(locked: TestClient) -> None:
 def test_a_made_up_or_old_cookie_opens_nothing(locked: TestClient, value: str) -> None:
     door = PageDoor("sesame")
     value = value.format(door._hash("1"))
-    sent = locked.get("/", headers={"cookie": f"{COOKIE}={value}".encode()}, follow_redirects=False)
+    sent = locked.get("/", headers={b"cookie": f"{COOKIE}={value}".encode()}, follow_redirects=False)
     assert sent.status_code == 303
     assert PageDoor("other").cookie() != door.cookie()
 
