@@ -48,10 +48,10 @@ def doubling(*, most: int = 10, waiting: int = 10) -> Iterator[tuple[Doubling, A
     with ThreadPoolExecutor(12) as callers:
 
         def ask(key: str, *items: int, seconds: float = 30) -> Future[Sequence[int]]:
-            before, deadline = len(batcher._queue), Deadline(seconds)
+            before, held, deadline = len(batcher._queue), compute.held, Deadline(seconds)
             asked = callers.submit(lambda: batcher.wait(key, items, deadline))
             # While a pass goes on, those that are to wait come in the order of the calls.
-            while compute.held and len(batcher._queue) == before and not asked.done():
+            while held and len(batcher._queue) == before and not asked.done():
                 time.sleep(0.001)
             return asked
 
