@@ -74,6 +74,7 @@ class Asked(Form):
     decode: Literal["nearest", "auto", "vec2text"] = "nearest"
     steps: Annotated[int, Field(ge=1, le=MOST_GENERATED)] | None = None
     loop: Literal["index", "none"] = "index"
+    repeat: bool = False
     smooth: bool = False
 
     @property

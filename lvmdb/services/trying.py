@@ -19,7 +19,7 @@ from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.queries import query
 from lvmdb.db.types import DIMENSION, TMD_DIMENSION
 from lvmdb.decoding.decoded import Decoded
-from lvmdb.decoding.generation import GeneratedStep, GenerationOptions, Stopped
+from lvmdb.decoding.generation import REPEATED, GeneratedStep, GenerationOptions, Stopped
 from lvmdb.decoding.smoothing import Smoothed
 from lvmdb.errors import UnknownNameError
 from lvmdb.evaluation.inference import Inference
@@ -177,7 +177,8 @@ async def roll(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> Rolled
     assert asked.steps is not None, "as the page asks for it"
     if asked.smooth:
         await lvm.context.work.run(lambda _: lvm.llm())  # told now rather than at the end
-    options = GenerationOptions(steps=asked.steps, loop=asked.loop)
+    repeated = None if asked.repeat else REPEATED
+    options = GenerationOptions(steps=asked.steps, loop=asked.loop, repeated=repeated)
     left_out = await _left_out(lvm, model, begun, asked)
     rolling = await predicting.begun(lvm, model, begun.vectors, options, _wanted(asked), left_out)
     guesses: list[Guess] = []

@@ -117,6 +117,8 @@ def test_several_steps_are_those_of_the_json_route(page: TestClient, loop: str) 
     ]
     assert re.search(r"It ended after \d concepts?: ", body)
     assert "Put these behind the context" in body
+    on = page.post("/", data={**asked, "repeat": "1"}).text
+    assert "It ended after 3 concepts: 3 concepts, as many as were asked for." in on
 
 
 def test_truths_stand_beside_the_steps(page: TestClient) -> None:
@@ -393,7 +395,8 @@ def test_with_a_token_a_browser_signs_in(locked: TestClient) -> None:
 def test_a_made_up_or_old_cookie_opens_nothing(locked: TestClient, value: str) -> None:
     door = PageDoor("sesame")
     value = value.format(door._hash("1"))
-    sent = locked.get("/", headers={b"cookie": f"{COOKIE}={value}".encode()}, follow_redirects=False)
+    cookie = {b"cookie": f"{COOKIE}={value}".encode()}
+    sent = locked.get("/", headers=cookie, follow_redirects=False)
     assert sent.status_code == 303
     assert PageDoor("other").cookie() != door.cookie()
 
