@@ -27,12 +27,16 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 STOOD_IN = ("datasets", "evaluate", "nltk", "openai", "pandas")
 """What vec2text imports, and uses only to train, to measure, or to call OpenAI."""
 
 Answer = dict[str, Any]
+
+_ENCODER = "embedder."
+"""What the names of the encoder's weights begin with, in both halves."""
 
 
 class StandIn(types.ModuleType):
@@ -80,8 +84,6 @@ class Vec2Text:
             os.chdir(folder)
             self._corrector = vec2text.load_corrector(*halves)
             os.chdir("/")
-        self._corrector.model.eval()
-        self._corrector.inversion_trainer.model.eval()
         self.device = self._corrector.args.device
 
     def embed(self, texts: list[str], max_tokens: int) -> Any:
@@ -168,20 +170,42 @@ def from_folders(base: str, embedder: str, pooling: str) -> Iterator[None]:
 
 
 def _loaded(kind: Any, folder: str) -> Any:
-    """One half, all of whose weights were in its folder; the encoder's have a folder of their own.
+    """One half, with the weights in its folder; those of its encoder have a folder of their own.
+
+    `from_pretrained` would do this, but it takes the T5's tied weights apart, and does not say so.
 
     Raises:
-        ValueError: some were not, and would be random.
+        ValueError: some weights were not there, and would be random.
     """
-    model, told = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True)
-    weights = {name: value.data_ptr() for name, value in model.state_dict().items()}
-    absent = {name for name in told["missing_keys"] if not name.startswith("embedder.")}
+    model = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+    found = {n: w for n, w in _weights(folder).items() if not n.startswith(_ENCODER)}
+    absent = set(model.load_state_dict(found, strict=False).missing_keys)
     # One tensor may have several names, of which a file holds one.
-    found = {weights[name] for name in weights if name not in absent}
-    random = [name for name in sorted(absent) if weights[name] not in found]
+    places = {name: value.data_ptr() for name, value in model.state_dict().items()}
+    filled = {places[name] for name in places if name not in absent}
+    random = [
+        name
+        for name in sorted(absent)
+        if not name.startswith(_ENCODER) and places[name] not in filled
+    ]
     if random:
         raise ValueError(f"{folder} lacks {len(random)} of its weights, such as {random[0]}")
-    return model
+    return model.eval()
+
+
+def _weights(folder: str) -> dict[str, Any]:
+    """All tensors in a folder, by name."""
+    file = Path(folder) / "model.safetensors"
+    if file.is_file():
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    import torch
+
+    loaded: dict[str, Any] = torch.load(
+        file.with_name("pytorch_model.bin"), map_location="cpu", weights_only=True
+    )
+    return loaded
 
 
 class Handler:
