@@ -26,7 +26,6 @@ WORDS = (
     ("red", "old", "small", "quiet"),
     ("fox", "ship", "king", "river"),
     ("sees", "likes", "hides"),
-    ("the tree", "a house", "no moon", "my garden"),
 )
 """A sentence has one of each."""
 
@@ -36,7 +35,7 @@ GTR, T5 = "sentence-transformers--gtr-t5-base", "t5-base"
 GTR_PAIR = ("ielabgroup--vec2text_gtr-base-st_inversion", "ielabgroup--vec2text_gtr-base-st_corrector")
 GTR_MEAN = ("jxm--gtr__nq__32", "jxm--gtr__nq__32__correct")
 
-INVERTER_STEPS, CORRECTOR_STEPS, BATCH = 150, 300, 64
+INVERTER_STEPS, CORRECTOR_STEPS, BATCH, RATE = 30, 50, 48, 4e-3
 
 
 def build(folder: Path, process: Any) -> None:
@@ -92,18 +91,16 @@ def build(folder: Path, process: Any) -> None:
 def _train(model: Any, loss_of: Any, steps: int) -> None:
     import torch
 
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
     model.train()
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+            group["lr"] = RATE * min(1, (step + 1) / 20) * (1 - step / steps)
         loss = loss_of(torch.randint(len(SENTENCES), (BATCH,)))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 50 == 0 or step == steps - 1:
-            print("step", step, float(loss), file=sys.stderr)
     model.eval()
 
 
