@@ -46,8 +46,9 @@ def page() -> str:
 def commands(context: click.Context, path: str = "lvmdb") -> Iterator[tuple[str, click.Context]]:
     """Every command that does something, with the words that call it."""
     command = context.command
-    if not isinstance(command, click.Group):
+    if not isinstance(command, click.Group) or command.invoke_without_command:
         yield path, context
+    if not isinstance(command, click.Group):
         return
     for name in command.list_commands(context):
         child = command.get_command(context, name)

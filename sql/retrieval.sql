@@ -14,6 +14,15 @@ SELECT dataset_source, vector_send(concept_vec) AS sent
 FROM cpe_entry
 WHERE cpe_id = CAST(:cpe_id AS uuid);
 
+-- name: concept_vectors
+-- Vectors and TMD codes of concepts, in the order asked for.
+SELECT c.cpe_id, vector_send(c.concept_vec) AS sent,
+       vector_send(coalesce(c.tmd_vec, array_fill(0, ARRAY[16])::vector)) AS code
+FROM unnest(:cpe_ids ::uuid[]) WITH ORDINALITY AS asked (cpe_id, place)
+JOIN cpe_entry c USING (cpe_id)
+WHERE c.concept_vec IS NOT NULL
+ORDER BY asked.place;
+
 -- name: article_dataset
 -- Whose article it is.
 SELECT dataset_source FROM article WHERE article_id = :article_id;
@@ -136,3 +145,19 @@ JOIN sequence_set s USING (sequence_set_id)
 WHERE p.run_id = :run_id AND s.dataset_source = :dataset AND vector_norm(p.predicted_vec) > 0
 ORDER BY uuid_hash_extended(p.target_cpe_id, CAST(:seed AS bigint)), p.target_cpe_id
 LIMIT :queries;
+
+-- name: full_text
+-- Concepts of a dataset by PostgreSQL's full-text search, for any of the words of a text. It has no
+-- index: words are found in every text while it is asked.
+WITH asked AS MATERIALIZED (
+    SELECT string_agg(quote_literal(lexeme), ' | ')::tsquery AS words
+    FROM unnest(to_tsvector('english', :text))
+)
+SELECT c.cpe_id, a.title, c.article_id, c.seq, c.concept_text,
+       ts_rank(to_tsvector('english', c.concept_text), asked.words, 1)::double precision AS rank
+FROM asked, cpe_entry c
+JOIN article a USING (article_id)
+WHERE c.dataset_source = :dataset AND c.concept_vec IS NOT NULL
+  AND to_tsvector('english', c.concept_text) @@ asked.words
+ORDER BY rank DESC, c.cpe_id
+LIMIT :k;

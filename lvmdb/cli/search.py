@@ -74,7 +74,7 @@ def search(
     only = Filter(article, parse_tmd(tmd) if tmd is not None else None, left_out)
     asked: dict[str, Any] = {"text": text, "concept": cpe_id}
     if vector is not None:
-        asked["vector"] = _vector(vector)
+        asked["vector"] = read_vector(vector)
     name = dataset
     if cpe_id is None or dataset is not None:
         name = app.dataset(dataset)
@@ -109,7 +109,12 @@ def search(
     show(columns, rows, output_format)
 
 
-def _vector(path: Path) -> Any:
+def read_vector(path: Path) -> Any:
+    """The vector in a file of numpy, `(768,)`.
+
+    Raises:
+        InputError: there is none.
+    """
     import numpy as np
 
     try:

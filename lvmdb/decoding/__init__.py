@@ -1,1 +1,1 @@
-"""From vectors back to words: nearest concepts, vec2text, generation, smoothing."""
+"""From vectors back to words: the nearest concept, vec2text, generation, smoothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from lvmdb.db.runs import Run
 from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.errors import SequenceError
 from lvmdb.evaluation import drawn_pool
-from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
-from lvmdb.evaluation.predictor import Predictor, load_predictor
+from lvmdb.evaluation.pool import SAME_VECTOR, ContextRows, Pool, load_pool
+from lvmdb.evaluation.predictor import load_predictor
 from lvmdb.evaluation.records import (
     RankedIn,
     lock_comparison,
@@ -26,6 +25,7 @@ from lvmdb.evaluation.records import (
     write_predictions,
 )
 from lvmdb.evaluation.scores import Score, score
+from lvmdb.evaluation.windows import predicted_windows
 from lvmdb.metrics.contrast import contrast
 from lvmdb.metrics.definitions import METRICS, POOLS
 from lvmdb.metrics.manifold import nearest_other_cosine
@@ -36,14 +36,8 @@ from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.sequences.reader import changed
 from lvmdb.sequences.sets import SequenceSet
-from lvmdb.sequences.stream import SequenceStream, StreamOptions
 from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
-
-BATCH = 256
-
-SAME_VECTOR = 1 - 1e-5
-"""The least cosine of a streamed target and the pool's vector of that place: they are one row."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ class Evaluator:
             self._checked.add(sequences.sequence_set_id)
         corpus = self._corpus(sequences.dataset_source)
         predictor = load_predictor(self._db, run, sequences, self._device, pool=corpus.pool)
-        windows = self._predict(run, sequences, split, predictor)
+        windows = predicted_windows(self._db, run, sequences, split, predictor, self._progress)
         truth = corpus.pool.rows(windows["article_id"], windows["target_seq"])
         # Order, text and vector of one row: what was predicted is what it is held against.
         if np.any(cosine(windows["target"], corpus.pool.vectors[truth]) < SAME_VECTOR):
@@ -240,25 +234,6 @@ class Evaluator:
             else contrast(prediction, vectors, truth, drawn.distractors),
             truth_nearest=self._truth_nearest[key],
         )
-
-    def _predict(
-        self, run: Run, sequences: SequenceSet, split: str, predictor: Predictor
-    ) -> dict[str, NDArray[Any]]:
-        options = StreamOptions(batch_size=BATCH, tmd=predictor.tmd)
-        stream = SequenceStream(self._db, sequences, split, options)
-        parts: list[tuple[NDArray[Any], ...]] = []
-        name = f"run {run.run_id} predicts"
-        with self._progress.task(name, stream.windows, "windows") as advance:
-            for batch in stream:
-                predicted = predictor.predict(batch).numpy()
-                arrays = (batch.target, batch.article_id, batch.target_seq)
-                parts.append((predicted, *(array.numpy() for array in arrays)))
-                advance(len(batch))
-        names = ("prediction", "target", "article_id", "target_seq")
-        return {
-            name: np.concatenate(arrays)
-            for name, arrays in zip(names, zip(*parts, strict=True), strict=True)
-        }
 
 
 def _ranked_in(

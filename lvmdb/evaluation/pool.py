@@ -19,6 +19,9 @@ from lvmdb.sequences.sets import SequenceSet
 Ints = NDArray[np.int64]
 FETCH_ROWS = 1_000
 
+SAME_VECTOR = 1 - 1e-5
+"""The least cosine of two vectors that are one, but for rounding."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -128,3 +131,41 @@ class ContextRows:
             return target[:, None] + self._lags
         rows: Ints = self._along[self._place[target][:, None] + self._lags]
         return rows
+
+
+class SameVectors:
+    """Which rows of a pool are a context, where only its vectors are known and not its place.
+
+    Args:
+        pool: where to look.
+        block: concepts compared at a time.
+    """
+
+    def __init__(self, pool: Pool, block: int = 4096) -> None:
+        self._pool = pool
+        self._block = block
+
+    def of(self, context: NDArray[np.float32], mask: NDArray[np.bool_]) -> Ints:
+        """Rows `(n, k)` of the concepts that have a vector of the context `(n, time, 768)`.
+
+        Equal texts have equal vectors: all of their concepts are meant. k is the most that any
+        context has; -1 stands where one has fewer. Padding, where the mask is False, and vectors
+        that no concept has are nothing.
+        """
+        norms = np.linalg.norm(context, axis=-1, keepdims=True)
+        units = (context / np.where(norms > 0, norms, 1)).reshape(-1, context.shape[-1])
+        time = context.shape[1]
+        windows: list[Ints] = [np.empty(0, dtype=np.int64)]
+        found: list[Ints] = [np.empty(0, dtype=np.int64)]
+        for start in range(0, len(self._pool), self._block):
+            same = units @ self._pool.vectors[start : start + self._block].T >= SAME_VECTOR
+            asked, row = np.nonzero(same & mask.reshape(-1, 1))
+            windows.append(asked // time)
+            found.append(row + start)
+        window, rows = np.concatenate(windows), np.concatenate(found)
+        order = np.argsort(window, kind="stable")
+        window, rows = window[order], rows[order]
+        column = np.arange(len(window)) - np.searchsorted(window, window)
+        table = np.full((len(context), int(column.max(initial=-1)) + 1), -1, dtype=np.int64)
+        table[window, column] = rows
+        return table

@@ -14,9 +14,10 @@ from lvmdb.db import checkpoints, ensembles, needed, runs
 from lvmdb.db.checkpoints import Checkpoint
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
+from lvmdb.db.types import DIMENSION
 from lvmdb.errors import ModelError, RunError
 from lvmdb.evaluation import combining
-from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
+from lvmdb.evaluation.pool import ContextRows, Ints, Pool, SameVectors, load_pool
 from lvmdb.metrics.ranking import duplicate_groups
 from lvmdb.models import registry
 from lvmdb.models.base import LatentModel
@@ -55,6 +56,7 @@ def load_predictor(
     device: torch.device,
     *,
     pool: Pool | None = None,
+    placed: bool = True,
 ) -> Predictor:
     """The best checkpoint of a run, ready to predict.
 
@@ -64,6 +66,7 @@ def load_predictor(
         sequences: the run's set.
         device: where models predict.
         pool: of the set's dataset, if it is in memory already: an ensemble that votes needs it.
+        placed: whether batches say truly where their targets are; as for `combined`.
 
     Raises:
         RunError: the run has not succeeded, or of an ensemble a member is not what it was.
@@ -79,7 +82,7 @@ def load_predictor(
     if best is None:
         raise RunError(f"run {run.run_id} has no checkpoint: 'lvmdb runs retry' trains it again")
     if run.kind == "ensemble":
-        return _load_ensemble(db, run, sequences, device, best, pool)
+        return _load_ensemble(db, run, sequences, device, best, pool, placed)
     check_beside(db, run, sequences, PREDICTING)
     architecture = registry.get(best.architecture)
     config, _ = options.from_row(architecture, best.config)
@@ -139,6 +142,7 @@ def combined(
     weights: Mapping[int, float],
     *,
     pool: Pool | None = None,
+    placed: bool = True,
 ) -> Predict:
     """What an ensemble predicts.
 
@@ -148,6 +152,8 @@ def combined(
         method: one of `combining.METHODS`.
         members, weights: by run.
         pool: as for `load_predictor`.
+        placed: nobody votes for what was read, which the targets' places tell; of contexts that
+            have no place, nobody votes for a concept that has a vector of theirs.
     """
     functions = [member.predict for member in members.values()]
     if method != "vote":
@@ -155,18 +161,36 @@ def combined(
         return lambda batch: combining.weighted_sum([each(batch) for each in functions], by)
     concepts = load_pool(db, sequences.dataset_source) if pool is None else pool
     groups = duplicate_groups(concepts.vectors)
+    was_read = _was_read(db, sequences, concepts) if placed else _looks_read(concepts)
+
+    def predict(batch: SequenceBatch) -> Tensor:
+        predictions = [each(batch) for each in functions]
+        return combining.vote(predictions, concepts.vectors, groups, was_read(batch))
+
+    return predict
+
+
+def _was_read(
+    db: Database, sequences: SequenceSet, concepts: Pool
+) -> Callable[[SequenceBatch], Ints]:
+    """From a batch to the rows of the concepts that it is read from."""
     with db.connect() as connection:
         context = ContextRows(connection, sequences, concepts)
 
-    def predict(batch: SequenceBatch) -> Tensor:
+    def rows(batch: SequenceBatch) -> Ints:
         # The target's place tells which concepts were read; the target itself is not looked at.
         target = concepts.rows(
             batch.article_id.numpy().astype(np.int64), batch.target_seq.numpy().astype(np.int64)
         )
-        predictions = [each(batch) for each in functions]
-        return combining.vote(predictions, concepts.vectors, groups, context.of(target))
+        return context.of(target)
 
-    return predict
+    return rows
+
+
+def _looks_read(concepts: Pool) -> Callable[[SequenceBatch], Ints]:
+    """The same by the vectors alone."""
+    same = SameVectors(concepts)
+    return lambda batch: same.of(batch.context[..., :DIMENSION].numpy(), batch.mask.numpy())
 
 
 def kernels(members: Mapping[int, Predictor]) -> str:
@@ -201,6 +225,7 @@ def _load_ensemble(
     device: torch.device,
     best: Checkpoint,
     pool: Pool | None,
+    placed: bool,
 ) -> Predictor:
     """An ensemble as it was fitted, or an error."""
     method = str(run.hyperparameters["method"])
@@ -216,7 +241,7 @@ def _load_ensemble(
             f"ensemble {run.run_id} is not what was fitted: {what} others than then; make a new "
             "ensemble ('lvmdb ensemble create')"
         )
-    predict = combined(db, sequences, method, members, weights, pool=pool)
+    predict = combined(db, sequences, method, members, weights, pool=pool, placed=placed)
     return Predictor(predict, best.sha256, kernels(members), reads_tmd(members))
 
 

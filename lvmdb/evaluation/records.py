@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,19 @@ _Sums = tuple[Ints, Floats, Floats]
 
 _PAIRS = 1_000
 """Evaluations compared at a time: their sums by article are in memory."""
+
+
+class Defined(Protocol):
+    """What is stored of a metric's definition with each value."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def direction(self) -> int: ...
+    @property
+    def pool(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,7 @@ def write_evaluations(
     distinct_truths: int,
     checkpoint_sha256: bytes,
     code: tuple[str, bool | None],
+    definitions: Mapping[str, Defined] = METRICS,
 ) -> None:
     """Replace the evaluations of a split in these pools, with their sums by article.
 
@@ -99,6 +114,7 @@ def write_evaluations(
         distinct_truths: how many.
         checkpoint_sha256: of the weights.
         code: version that computed it, and whether it had changes that are in no commit.
+        definitions: of the metrics, by key.
     """
     connection.execute(
         delete(evaluation).where(
@@ -109,7 +125,7 @@ def write_evaluations(
     )
     rows = []
     for key, score in scores.items():
-        metric, pool = METRICS[key], pools[METRICS[key].pool]
+        metric, pool = definitions[key], pools[definitions[key].pool]
         low, high = score.interval or (None, None)
         rows.append(
             {
@@ -122,7 +138,7 @@ def write_evaluations(
                 "value": score.value,
                 "low": low,
                 "high": high,
-                "articles": score.articles,
+                "articles": score.articles or None,
                 "pool_size": pool.size,
                 "pool_fingerprint": pool.fingerprint,
                 "queries": score.queries,
@@ -136,14 +152,18 @@ def write_evaluations(
     ids = connection.scalars(
         insert(evaluation).returning(evaluation.c.evaluation_id, sort_by_parameter_order=True), rows
     ).all()
+    if not any(len(score.totals) for score in scores.values()):
+        return
+    summed = [(each, s) for each, s in zip(ids, scores.values(), strict=True) if len(s.totals)]
+    of = np.repeat([each for each, _ in summed], len(articles))
     bulk.copy_rows(
         connection,
         "evaluation_article",
         {
-            "evaluation_id": bulk.integers(np.repeat(np.array(ids), len(articles)), 8),
-            "article_id": bulk.integers(np.tile(articles, len(ids)), 8),
-            "total": bulk.reals(np.concatenate([s.totals for s in scores.values()]), 8),
-            "weight": bulk.reals(np.concatenate([s.weights for s in scores.values()]), 8),
+            "evaluation_id": bulk.integers(of, 8),
+            "article_id": bulk.integers(np.tile(articles, len(summed)), 8),
+            "total": bulk.reals(np.concatenate([s.totals for _, s in summed]), 8),
+            "weight": bulk.reals(np.concatenate([s.weights for _, s in summed]), 8),
         },
     )
 

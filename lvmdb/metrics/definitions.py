@@ -28,7 +28,7 @@ _MCSHERRY = (
     "efficiently in the presence of tied scores"
 )
 _VOORHEES = "Voorhees 1999, The TREC-8 question answering track report"
-_LCM = "Barrault et al. 2024, Large concept models, 2412.08821, section 2.4.1"
+LCM = "Barrault et al. 2024, Large concept models, 2412.08821, section 2.4.1"
 
 
 Values = tuple[PerQuery, PerQuery | None]
@@ -165,7 +165,7 @@ def _contrastive_accuracy(name: str, strata: tuple[int, ...]) -> Metric:
         name=name,
         version=1,
         formula="share of drawn distractors d with |p - d| > |p - t|, ties counted as one half",
-        reference=_LCM,
+        reference=LCM,
         direction=1,
         per_query=partial(_contrastive_values, strata=strata),
         chance_per_query=partial(_contrastive_chance, strata=strata),
@@ -196,7 +196,7 @@ _ALL = (
         name="l2",
         version=1,
         formula="|p - t|, the square root of the sum over dimensions",
-        reference=_LCM,
+        reference=LCM,
         direction=-1,
         per_query=lambda q: (vectors.l2(q.prediction, q.target), None),
         chance_per_query=lambda q: chance.distance_chance(q.guesses, q.target),
@@ -227,7 +227,7 @@ _ALL = (
         version=1,
         formula="sum of max_i cos(p, c_i) / sum of max_i cos(t, c_i), over the context c_i: above "
         "1 the model repeats its context more than the truth does",
-        reference=f"{_LCM} (there a mean of ratios; sums stay finite where a truth has little to "
+        reference=f"{LCM} (there a mean of ratios; sums stay finite where a truth has little to "
         "do with its context)",
         direction=0,
         per_query=lambda q: (

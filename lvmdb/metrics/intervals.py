@@ -64,6 +64,22 @@ def intervals(totals: Totals, weights: Totals) -> list[Interval | None]:
     )
 
 
+def interval_of(sums: Totals, statistic: Callable[[Totals], Totals]) -> Interval | None:
+    """The 95 % interval of a statistic that is no ratio of two sums.
+
+    Args:
+        sums: `(articles, parts)` what it is computed from, by article.
+        statistic: from drawn sums `(draws, parts)` to values `(draws,)`.
+    """
+    _check(sums)
+    articles = len(sums)
+    if articles < MIN_ARTICLES:
+        return None
+    random = np.random.default_rng(_SEED)
+    drawn = random.multinomial(articles, np.full(articles, 1 / articles), size=RESAMPLES) @ sums
+    return _ends(statistic(drawn)[:, None], articles)[0]
+
+
 def difference_interval(
     totals: Totals, weights: Totals, other_totals: Totals, other_weights: Totals
 ) -> Interval | None:

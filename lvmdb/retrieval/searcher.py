@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
 from lvmdb.db.nearest import EVERYTHING, Filter, matching, nearest, nearest_of_many
 from lvmdb.db.queries import psycopg_sql
-from lvmdb.errors import UsageError
+from lvmdb.db.types import DIMENSION, TMD_DIMENSION
+from lvmdb.errors import CorpusError, UsageError
 from lvmdb.retrieval.exact import Neighbours, exact_neighbours, none_found
 from lvmdb.retrieval.found import Found, Hit, check_k, direction, directions, found_of
 from lvmdb.retrieval.indexes import EF_MOST, Usable, check_options, choose
@@ -188,6 +190,24 @@ class Searcher:
             Hit(cpe_id, title, article_id, seq, text, cosine[cpe_id])
             for cpe_id, title, article_id, seq, text in rows
         ]
+
+    def vectors(self, cpe_ids: Sequence[uuid.UUID], *, tmd: bool = False) -> NDArray[np.float32]:
+        """The vectors `(n, 768)` of concepts, in their order; with their TMD codes `(n, 784)`,
+        zeros where one has none.
+
+        Raises:
+            CorpusError: one of them is not there any more.
+        """
+        asked = list(dict.fromkeys(cpe_ids))
+        rows = self._session.rows(psycopg_sql("retrieval", "concept_vectors"), {"cpe_ids": asked})
+        if len(rows) < len(asked):
+            raise CorpusError("a concept that was found is no longer in the dataset")
+        vectors = parsed_vectors([row[1] for row in rows], DIMENSION)
+        if tmd:
+            codes = parsed_vectors([row[2] for row in rows], TMD_DIMENSION)
+            vectors = np.concatenate([vectors, codes], axis=1)
+        place = {row[0]: number for number, row in enumerate(rows)}
+        return vectors[[place[each] for each in cpe_ids]]
 
     def _too_few(self, index: Usable, k: int, only: Filter) -> str | None:
         """Why comparing all that a filter leaves is the faster way; None if it is not.

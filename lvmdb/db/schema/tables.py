@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lvmdb.db.schema import (
     corpus,
+    decoding,
     evaluations,
     ingest,
     retrieval,
@@ -13,6 +14,6 @@ from lvmdb.db.schema import (
 )
 from lvmdb.db.schema.base import metadata
 
-GROUPS = (corpus, ingest, sequences, runs, evaluations, retrieval, schedules)
+GROUPS = (corpus, ingest, sequences, runs, evaluations, retrieval, schedules, decoding)
 
 __all__ = ["GROUPS", "metadata"]
