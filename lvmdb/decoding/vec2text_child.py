@@ -7,7 +7,7 @@ import json
 import queue
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lvmdb.decoding.correctors import Weights
@@ -30,12 +30,14 @@ class Child:
 
     Args:
         command: as `vec2text_environment.command` gives it.
+        ended: called when it has ended, whoever ended it.
 
     Raises:
         ServiceError: it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], ended: Callable[[], object] = lambda: None) -> None:
+        self._ended = ended
         try:
             self._process = subprocess.Popen(
                 command,
@@ -51,11 +53,6 @@ class Child:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._asking = threading.Lock()
         threading.Thread(target=self._read, name="lvmdb-vec2text", daemon=True).start()
-
-    @property
-    def runs(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
 
     def load(self, weights: Weights, seconds: float = LOAD_SECONDS) -> None:
         """Load both halves and their encoder.
@@ -124,3 +121,4 @@ class Child:
             for line in lines:
                 self._answers.put(line)
         self._answers.put(None)
+        self._ended()

@@ -1,7 +1,7 @@
 """vec2text's own process: `python -I vec2text_process.py`, in vec2text's environment.
 
-It imports nothing of lvmdb, whose packages are of other versions, and is spoken to in lines of JSON:
-requests on standard input, one answer for each on standard output. Its parent is the decoding
+It imports nothing of lvmdb, whose packages are of other versions, and is spoken to in lines of
+JSON: requests on standard input, one answer for each on standard output. Its parent is the decoding
 service (`vec2text_child`); when that ends, so does standard input, and the process with it.
 
     {"load": {"inverter": FOLDER, "corrector": FOLDER, "base": FOLDER, "embedder": FOLDER,
@@ -119,7 +119,7 @@ def library() -> Any:
     import torch
     import vec2text
 
-    torch._logging.set_logs()  # vec2text lets PyTorch tell what it compiles
+    torch._logging.set_logs()  # type: ignore[attr-defined]  # else it tells what is compiled
     return vec2text
 
 
@@ -199,7 +199,8 @@ def _weights(folder: str) -> dict[str, Any]:
     if file.is_file():
         from safetensors.torch import load_file
 
-        return load_file(file)
+        found: dict[str, Any] = load_file(file)
+        return found
     import torch
 
     loaded: dict[str, Any] = torch.load(
