@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": "runs:runs",
     "train": "train:train",
     "evaluate": "evaluate:evaluate",
+    "evaluate-text": "evaluate_text:evaluate_text",
     "ensemble": "ensemble:ensemble",
     "schedule": "schedule:schedule",
     "worker": "worker:worker",

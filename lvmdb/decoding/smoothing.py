@@ -37,6 +37,10 @@ LONGER = 2.0
 _SPARE = 200
 """Characters that a rewritten text may have besides: one short sentence has little to double."""
 
+KEPT = 0.25
+"""The least share of the sentences' three-letter pieces that a rewritten text has: one of fewer is
+about something else. Fluent rewriting keeps three quarters and more."""
+
 _CONTEXT = 4_000
 """Characters of context that are shown, from its end on back."""
 
@@ -136,6 +140,11 @@ def _checked(answer: str, plain: str) -> str:
         raise EndpointError("the model's answer is empty")
     if len(text) > most:
         raise EndpointError(f"the model's answer has {len(text)} characters, not at most {most}")
+    if (kept := _kept(text, plain)) < KEPT:
+        raise EndpointError(
+            f"the model's answer has {100 * kept:.0f} % of the sentences' letters in threes, "
+            f"not {100 * KEPT:.0f} % or more: it is about something else"
+        )
     if any(mark in text for mark in _MARKS):
         raise EndpointError("the model's answer holds marks of the question, not text alone")
     try:
@@ -143,6 +152,15 @@ def _checked(answer: str, plain: str) -> str:
     except UnicodeEncodeError:
         raise EndpointError("the model's answer has half a surrogate pair") from None
     return text
+
+
+def _kept(text: str, plain: str) -> float:
+    """The share of a text's runs of three letters, in any case, that another has."""
+    wanted, said = (
+        {folded[start : start + 3] for start in range(max(1, len(folded) - 2))}
+        for folded in (plain.casefold(), text.casefold())
+    )
+    return len(wanted & said) / len(wanted)
 
 
 _MARKS = ("<context>", "</context>", "<sentences>", "</sentences>")

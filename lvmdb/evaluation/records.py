@@ -160,9 +160,7 @@ def write_evaluations(
         connection,
         "evaluation_article",
         {
-            "evaluation_id": bulk.integers(
-                np.repeat([each for each, _ in summed], len(articles)), 8
-            ),
+            "evaluation_id": bulk.integers(of, 8),
             "article_id": bulk.integers(np.tile(articles, len(summed)), 8),
             "total": bulk.reals(np.concatenate([s.totals for _, s in summed]), 8),
             "weight": bulk.reals(np.concatenate([s.weights for _, s in summed]), 8),

@@ -107,7 +107,7 @@ def _alike(pool: str, by: str | None) -> tuple[TextMetric, ...]:
         _measure(
             "bleu",
             pool,
-            "BLEU of D(p) beside T, from 0 to 100, of one text; the mean is taken over texts",
+            "BLEU of D(p) beside T, from 0 to 1, of one text; the mean is taken over texts",
             lambda q: q.bleu,
             lambda q: q.guess_bleu,
             reference=_BLEU.format(eff="yes"),
@@ -116,7 +116,7 @@ def _alike(pool: str, by: str | None) -> tuple[TextMetric, ...]:
         TextMetric(
             name="bleu_corpus",
             version=1,
-            formula="BLEU of all texts beside all truths, from 0 to 100, from summed n-grams",
+            formula="BLEU of all texts beside all truths, from 0 to 1, from summed n-grams",
             reference=_BLEU.format(eff="no"),
             direction=1,
             pool=pool,

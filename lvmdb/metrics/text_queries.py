@@ -75,8 +75,9 @@ class TextQueries:
     def __post_init__(self) -> None:
         count = len(self.texts)
         lengths = {
-            *map(len, (self.truths, self.vectors, self.target, self.found, self.known)),
-            *map(len, (self.truth, self.candidates, self.article_candidates, self.guess_texts)),
+            *(len(self.truths), len(self.guess_texts), len(self.vectors), len(self.target)),
+            *(len(self.found), len(self.known), len(self.truth)),
+            *(len(self.candidates), len(self.article_candidates)),
             *(() if self.smoothing is None else (len(self.smoothing.sources),)),
         }
         if lengths != {count}:
@@ -90,13 +91,15 @@ class TextQueries:
     @property
     def right(self) -> PerQuery:
         """`(n,)` 1 where the concept that was found is the truth."""
-        return (self.found == self.truth).astype(np.float64)
+        right: PerQuery = (self.found == self.truth).astype(np.float64)
+        return right
 
     @property
     def same_article(self) -> PerQuery:
         """`(n,)` 1 where it is of the truth's article."""
         same = self.article[self.found] == self.article[self.truth]
-        return ((self.found != NONE) & same).astype(np.float64)
+        inside: PerQuery = ((self.found != NONE) & same).astype(np.float64)
+        return inside
 
     @property
     def exact(self) -> PerQuery:
@@ -174,7 +177,7 @@ class TextQueries:
     def _added(self, said: Sequence[str]) -> tuple[PerQuery, PerQuery]:
         before = self._smoothing
         counts = np.zeros((2, len(self)))
-        for row in np.flatnonzero(before.rewritten):
+        for row in np.flatnonzero(before.rewritten).tolist():
             facts = added_facts(said[row], [before.sources[row], *before.contexts[row]])
             counts[:, row] = len(facts.added), len(facts.all)
         return counts[0], counts[1]

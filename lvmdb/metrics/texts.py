@@ -2,7 +2,8 @@
 
 BLEU (Papineni et al. 2002) of one text beside one reference is smoothed (Chen & Cherry 2014, method
 exp) and counts orders of n-grams that the text is long enough for; the mean over texts is what is
-stored as `bleu`. That of a whole corpus, from summed counts, is `bleu_corpus`: what papers print.
+stored as `bleu`. That of a whole corpus, from summed counts, is `bleu_corpus`: what papers print,
+there times 100.
 
 ROUGE-L (Lin 2004) is the F-measure of the longest common subsequence of words. The package
 `rouge-score` has had no release since 2022 and needs nltk for a stemmer that is off by default;
@@ -24,7 +25,7 @@ from lvmdb.errors import MissingDependencyError
 from lvmdb.metrics.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,7 +65,7 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> tuple[Floats, Float
     """BLEU of each text beside its reference, and what that of all of them is computed from.
 
     Returns:
-        `(n,)` values from 0 to 100, and `(n, 10)` counts: n-grams that both have by order, n-grams
+        `(n,)` values from 0 to 1, and `(n, 10)` counts: n-grams that both have by order, n-grams
         of the text by order, words of the text, words of the reference.
 
     Raises:
@@ -74,18 +75,18 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> tuple[Floats, Float
     values, counts = np.zeros(len(texts)), np.zeros((len(texts), 2 * ORDERS + 2))
     for row, (text, reference) in enumerate(zip(texts, references, strict=True)):
         found = scorer.sentence_score(text, [reference])
-        values[row] = found.score
+        values[row] = found.score / 100
         counts[row] = (*found.counts, *found.totals, found.sys_len, found.ref_len)
     return values, counts
 
 
 def corpus_bleu(counts: Floats) -> float:
-    """BLEU of many texts, from 0 to 100.
+    """BLEU of many texts, from 0 to 1.
 
     Args:
         counts: `(n, 10)` of `bleu`; what is summed over `n` already may have one row.
     """
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     parts = [round(each) for each in counts.sum(axis=0)]
     found = BLEU.compute_bleu(
@@ -95,7 +96,7 @@ def corpus_bleu(counts: Floats) -> float:
         ref_len=parts[-1],
         smooth_method="exp",
     )
-    return float(found.score)
+    return float(found.score) / 100
 
 
 def corpus_bleu_interval(counts: Floats) -> Interval | None:
@@ -112,7 +113,7 @@ def corpus_bleu_interval(counts: Floats) -> Interval | None:
 @cache
 def _scorer() -> BLEU:
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError:
         raise MissingDependencyError("sacrebleu", "text", "measuring texts") from None
     return BLEU(effective_order=True)
