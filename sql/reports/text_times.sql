@@ -15,4 +15,5 @@ WHERE e.pool LIKE 'text/%' AND e.metric LIKE 'ms\_%'
   AND e.run_id = coalesce(nullif(current_setting('lvmdb.run_id', true), '')::bigint, e.run_id)
   AND e.split = coalesce(nullif(current_setting('lvmdb.split', true), ''), e.split)
 GROUP BY r.run_id, r.architecture, e.split, decoder, stage
-ORDER BY r.run_id, e.split, decoder, min(e.evaluation_id);
+ORDER BY r.run_id, e.split, decoder,
+         array_position(ARRAY['vectors', 'search', 'decode', 'encode', 'smooth'], split_part(max(e.metric), '_', 2));
