@@ -21,7 +21,6 @@ from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
-from lvmdb.services.embedding import written
 from lvmdb.services.events import Events
 from lvmdb.services.limits import Limits
 from lvmdb.services.lvm_bodies import (
@@ -46,12 +45,12 @@ from lvmdb.services.lvm_bodies import (
     run_of,
     said,
     smoothed_text,
-    vectors,
 )
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.predicting import Lvm, Read, Rolling
 from lvmdb.services.problems import documented, documented_beside
 from lvmdb.services.requests import ReadRoute, StrictRoute
+from lvmdb.services.vectors import vectors, written
 from lvmdb.services.work import Deadline
 
 EVENTS = {

@@ -111,6 +111,17 @@ class Part(Generic[Thing]):
         # A daemon: a process that is asked to end does not wait for a download.
         threading.Thread(target=self._keep_trying, name=f"lvmdb-{self.name}", daemon=True).start()
 
+    def reload(self, reason: str) -> None:
+        """Load it anew, since what was loaded is of no use any more; nothing if it was not there.
+
+        Args:
+            reason: why, for who asks meanwhile.
+        """
+        if self._reason is None:
+            self._reason = reason
+            log.warning("%s: %s", self.name, reason)
+            self.start()
+
     def stop(self) -> None:
         """Try no more."""
         self._stopped.set()
