@@ -60,6 +60,7 @@ SERVICES = {
         Service("lvm", 3, "lvmdb.services.lvm", "contexts to what follows them"),
         Service("ingest", 4, "lvmdb.services.ingest", "articles into the database"),
         Service("embedding", 767, "lvmdb.services.embedding", "texts to vectors"),
+        Service("decoding", 768, "lvmdb.services.decoding", "vectors to texts, by vec2text"),
     )
 }
 

@@ -22,7 +22,6 @@ from lvmdb.services import predicting
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.door import PageDoor
-from lvmdb.services.embedding import written
 from lvmdb.services.events import Events
 from lvmdb.services.limits import Limits
 from lvmdb.services.lvm_bodies import (
@@ -47,19 +46,30 @@ from lvmdb.services.lvm_bodies import (
     run_of,
     said,
     smoothed_text,
-    vectors,
 )
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.page import Pages
 from lvmdb.services.predicting import Lvm, Read, Rolling
-from lvmdb.services.problems import documented
+from lvmdb.services.problems import documented, documented_beside
 from lvmdb.services.requests import ReadRoute, StrictRoute
+from lvmdb.services.vectors import vectors, written
 from lvmdb.services.work import Deadline
 
 EVENTS = {
     "description": "Events: `begin`, a `step` for each concept, and `end` or `error`; each with "
     "JSON as its data.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["begin", "step", "end", "error"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+                "required": ["event", "data"],
+            }
+        }
+    },
 }
 
 LIMITS = Limits(threads=2, waiting=64)
@@ -157,7 +167,7 @@ def router(lvm: Lvm) -> APIRouter:
         "/generate",
         status_code=200,
         response_class=Events,
-        responses={**documented(409), 200: EVENTS},
+        responses={**documented_beside(409), 200: EVENTS},
     )
     async def generation(request: GenerateRequest) -> Response:
         """Concept after concept, as server-sent events.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import numpy as np
-from pydantic import BaseModel, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from lvmdb.corpus.articles import Vectors
 from lvmdb.db.aliases import DEFAULT
 from lvmdb.db.types import DIMENSION
 from lvmdb.decoding.decoded import Decoded
@@ -23,8 +19,8 @@ from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.limits import TEXTS
 from lvmdb.services.predicting import Wanted
-from lvmdb.services.problems import ProblemError
 from lvmdb.services.requests import Name, StrictModel, Text
+from lvmdb.services.vectors import Vector
 
 MOST_CONCEPTS = 64
 """Concepts of a context; a model reads its last few."""
@@ -37,24 +33,6 @@ MOST_GENERATED = 64
 
 MOST_LEFT_OUT = 200
 """Concepts that may be named as not to be found."""
-
-_BYTES = 4 * DIMENSION
-_LETTERS = -(-_BYTES // 3) * 4
-
-Numbers = Annotated[
-    list[Annotated[float, Field(allow_inf_nan=False)]],
-    Field(min_length=DIMENSION, max_length=DIMENSION),
-]
-Letters = Annotated[
-    str,
-    StringConstraints(min_length=_LETTERS, max_length=_LETTERS, pattern=r"^[A-Za-z0-9+/]+={0,2}$"),
-    Field(description=f"Base64 of {DIMENSION} little-endian float32."),
-]
-Vector = Annotated[
-    Annotated[Numbers, Tag("numbers")] | Annotated[Letters, Tag("base64")],
-    Discriminator(lambda given: "base64" if isinstance(given, str) else "numbers"),
-]
-"""A vector, as an array of numbers or as base64: as each is sent."""
 
 ContextVectors = Annotated[list[Vector], Field(min_length=1, max_length=MOST_CONCEPTS)]
 Model = Annotated[
@@ -339,42 +317,6 @@ class ModelsAnswer(BaseModel):
     """The promoted runs, by name."""
 
     models: list[PromotedRun]
-
-
-def vectors(sent: Sequence[list[float] | str], field: str) -> Vectors:
-    """A context `(t, 768)` as it was sent, each vector at unit length.
-
-    Args:
-        sent: which `Vector` has checked.
-        field: where it stood.
-
-    Raises:
-        ProblemError: 422, one has no direction.
-    """
-    rows = np.empty((len(sent), DIMENSION))
-    for place, given in enumerate(sent):
-        rows[place] = _numbers(given, f"{field}.{place}") if isinstance(given, str) else given
-    # Numbers may be too small or too large to be squared, and have a direction.
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    for row in np.flatnonzero(~(np.isfinite(largest) & (largest > 0))[:, 0]):
-        raise _wrong(f"{field}.{row}", "has no direction: it is zero or not finite")
-    rows /= largest
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows.astype(np.float32)
-
-
-def _numbers(letters: str, field: str) -> np.ndarray[Any, Any]:
-    try:
-        raw = base64.b64decode(letters, validate=True)
-    except binascii.Error:
-        raw = b""
-    if len(raw) != _BYTES:
-        raise _wrong(field, f"must be the base64 of {DIMENSION} little-endian float32")
-    return np.frombuffer(raw, "<f4")
-
-
-def _wrong(field: str, message: str) -> ProblemError:
-    return ProblemError(422, "invalid_request", f"{field}: {message}", [(field, message)])
 
 
 def run_of(model: Inference) -> RunOf:

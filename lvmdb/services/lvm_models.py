@@ -41,7 +41,7 @@ from lvmdb.errors import (
 )
 from lvmdb.evaluation.inference import Inference, load_inference
 from lvmdb.services.batcher import Batcher
-from lvmdb.services.parts import DATABASE_SECONDS, DatabaseProbe
+from lvmdb.services.parts import DATABASE_SECONDS, LOADING, DatabaseProbe
 from lvmdb.services.problems import (
     DATABASE_AWAY,
     RETRY_LATER,
@@ -293,7 +293,7 @@ class Kept:
         self._task: asyncio.Task[None] | None = None
         self.model: Inference | None = None
         """The one that is loaded now; None while there is none."""
-        self.reason: str | None = "is being loaded"
+        self.reason: str | None = LOADING
         """Why there is none, or why the one that is promoted is not used."""
 
     def start(self) -> None:

@@ -23,6 +23,7 @@ from lvmdb.services.beside import Beside, Row, Worth
 from lvmdb.services.door import COOKIE, SECONDS, PageDoor, inside
 from lvmdb.services.models import NO_ENCODER
 from lvmdb.services.page_asked import Asked, Form, Sought, Titled, address, read, typed
+from lvmdb.services.parts import LOADING
 from lvmdb.services.predicting import Lvm, Wanted
 from lvmdb.services.problems import ProblemError
 from lvmdb.services.rendering import (
@@ -52,6 +53,7 @@ class View:
         runs: to pick from.
         model: the one that was picked.
         mute: why it cannot be asked about texts; None where it can.
+        loading: whether that is so for a moment only.
         worth: of the run.
         begun, guess, rolled: of the page of predictions.
         lists: of the search page, by name.
@@ -63,6 +65,7 @@ class View:
     runs: Sequence[Row] = ()
     model: Inference | None = None
     mute: str | None = None
+    loading: bool = False
     worth: Worth | None = None
     begun: Begun | None = None
     guess: Guess | None = None
@@ -234,6 +237,7 @@ class Pages:
             view.mute = f"the service was started with --encoder {NO_ENCODER}"
         else:
             view.mute = encoders.part(model.dataset).reason
+            view.loading = view.mute == LOADING
         return model
 
     async def _predictions(self, view: View, asked: Asked) -> None:

@@ -33,6 +33,9 @@ FRESH = 1.0
 DATABASE_SECONDS = 3.0
 """The database answers within these, or counts as away."""
 
+LOADING = "is being loaded"
+"""Why a part is not there that was not there before, and has not failed yet."""
+
 log = logging.getLogger("lvmdb.services")
 
 Thing = TypeVar("Thing")
@@ -72,7 +75,7 @@ class Part(Generic[Thing]):
         self.name = name
         self._load = load
         self._loaded: Thing | None = None
-        self._reason: str | None = "is being loaded"
+        self._reason: str | None = LOADING
         self._stopped, self._settled = threading.Event(), threading.Event()
 
     @property
@@ -92,7 +95,7 @@ class Part(Generic[Thing]):
             ProblemError: 503, it is not there yet.
         """
         if self._reason is not None or self._loaded is None:
-            raise not_ready([(self.name, self._reason or "is being loaded")])
+            raise not_ready([(self.name, self._reason or LOADING)])
         return self._loaded
 
     def wait(self) -> Thing:
@@ -110,6 +113,17 @@ class Part(Generic[Thing]):
         """Load it in a thread of its own."""
         # A daemon: a process that is asked to end does not wait for a download.
         threading.Thread(target=self._keep_trying, name=f"lvmdb-{self.name}", daemon=True).start()
+
+    def reload(self, reason: str) -> None:
+        """Load it anew, since what was loaded is of no use any more; nothing if it was not there.
+
+        Args:
+            reason: why, for who asks meanwhile.
+        """
+        if self._reason is None:
+            self._reason = reason
+            log.warning("%s: %s", self.name, reason)
+            self.start()
 
     def stop(self) -> None:
         """Try no more."""

@@ -6,6 +6,7 @@ Fixtures:
     service_options the options that the services have (session).
     served          runs over a small corpus of that encoder's in `service_db` (session).
     clients         `clients["embedding"]`: a client of that service, which is ready (session).
+    database_away   `with database_away(db)`: connections to it are refused, and broken (session).
     serving         `with serving(app) as client`: the same for an application of a test's own.
 """
 
@@ -21,8 +22,10 @@ from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
+import psycopg
 import pytest
 from fastapi import FastAPI
+from psycopg import conninfo, sql
 from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
@@ -72,6 +75,29 @@ def service_options(
 ) -> ServiceOptions:
     settings = Settings(home=tmp_path_factory.mktemp("home"))
     return ServiceOptions(settings, service_db.dsn, dataset="served", encoder=str(encoder_folder))
+
+
+@pytest.fixture(scope="session")
+def database_away(server_dsn: str) -> Callable[[Database], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def away(db: Database) -> Iterator[None]:
+        """For a while connections to a database are refused, as when its server is down."""
+        name = str(conninfo.conninfo_to_dict(db.dsn)["dbname"])
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        with psycopg.connect(server_dsn, autocommit=True) as connection:
+            connection.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
+            try:
+                # Services keep connections, which break.
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    [name],
+                )
+                yield
+            finally:
+                connection.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+
+    return away
 
 
 SUBJECTS = ("harbour", "glacier", "railway", "orchard", "library", "volcano", "market", "bridge")
