@@ -19,6 +19,7 @@ from psycopg import conninfo, sql
 from starlette.testclient import TestClient
 
 from lvmdb.db.engine import Database
+from lvmdb.db.types import DIMENSION
 from lvmdb.services import chunking, embedding, parts
 from lvmdb.services.application import application
 from lvmdb.services.catalogue import SERVICES
@@ -37,7 +38,8 @@ PATHS = {
     "chunking": ("/chunk", "/chunk/batch"),
     "tmd": ("/route", "/route/batch"),
     "ingest": ("/ingest",),
-    "embedding": ("/embed",),
+    "embedding": ("/embed", "/decode"),
+    "decoding": ("/decode",),
 }
 
 JSON = {"Content-Type": "application/json"}
@@ -97,6 +99,8 @@ def problem_of(answer: httpx2.Response) -> Any:
 def body_with(path: str, text: object) -> dict[str, object]:
     if path == "/ingest":
         return {"articles": [{"source_key": "k", "title": "t", "text": text}]}
+    if path == "/decode":
+        return {"vectors": [[1.0] * DIMENSION], "encoder": text}
     if path in ("/embed", "/route/batch", "/chunk/batch"):
         return {"texts": ["fine", text]}
     return {"text": text}
