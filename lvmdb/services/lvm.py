@@ -150,6 +150,7 @@ def router(lvm: Lvm) -> APIRouter:
 
     @routes.post(
         "/generate",
+        status_code=200,
         response_class=Events,
         responses={**documented(409), 200: EVENTS},
     )

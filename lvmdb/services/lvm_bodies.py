@@ -36,7 +36,7 @@ MOST_LEFT_OUT = 200
 
 ContextVectors = Annotated[list[Vector], Field(min_length=1, max_length=MOST_CONCEPTS)]
 Model = Annotated[
-    Annotated[int, Field(ge=1, le=2**63 - 1), Tag("run")] | Annotated[Name, Tag("name")],
+    Annotated[int, Field(ge=1, le=2**53 - 1), Tag("run")] | Annotated[Name, Tag("name")],
     Discriminator(lambda given: "name" if isinstance(given, str) else "run"),
 ]
 Id = Annotated[UUID, Field(strict=False)]

@@ -4,6 +4,7 @@ Fixtures:
     service_db      the services' database (session); `service_db.dsn` is its connection string.
     encoder_folder  the folder of a tiny encoder, which is also its name (session).
     service_options the options that the services have (session).
+    served          runs over a small corpus of that encoder's in `service_db` (session).
     clients         `clients["embedding"]`: a client of that service, which is ready (session);
                     vec2text is stood in for.
     serving         `with serving(app) as client`: the same for an application of a test's own.
@@ -16,6 +17,8 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
@@ -26,11 +29,21 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
+from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.encoder import EncoderSpec
+from lvmdb.corpus.sentence_encoder import SentenceEncoder
+from lvmdb.corpus.store import ensure_dataset, import_hash, store
+from lvmdb.db import aliases
 from lvmdb.db.engine import Database
+from lvmdb.db.indexes import HNSW
+from lvmdb.retrieval import building
+from lvmdb.sequences import sets
+from lvmdb.sequences.sets import SequenceSpec
 from lvmdb.services.catalogue import SERVICES
 from lvmdb.services.options import ServiceOptions
 from lvmdb.settings import Settings
+from lvmdb.training.plan import plan
+from lvmdb.training.train import train
 
 FreshDatabase = Callable[..., AbstractContextManager[Database]]
 Serving = Callable[..., AbstractContextManager[TestClient]]
@@ -94,6 +107,45 @@ def stand_in(service_options: ServiceOptions) -> stand_in_vec2text.StandIn:
     return stand_in_vec2text.StandIn(encoder, DECODED)
 
 
+SUBJECTS = ("harbour", "glacier", "railway", "orchard", "library", "volcano", "market", "bridge")
+
+
+@dataclass(frozen=True)
+class Served:
+    """Runs over the dataset "served": which are promoted, and what they read."""
+
+    mean: int
+    lstm: int
+    articles: list[VectorArticle]
+
+
+@pytest.fixture(scope="session")
+def served(service_db: Database, encoder_folder: Path) -> Served:
+    name = str(encoder_folder)
+    encoder = SentenceEncoder.load(encoder_folder, EncoderSpec.of_name(name))
+    articles = []
+    for subject in SUBJECTS:
+        texts = tuple(f"The {subject} was {k} years old when they came there." for k in range(6))
+        vectors = encoder.encode(texts)
+        articles.append(VectorArticle(subject, subject.title(), None, texts, "test:1", vectors))
+    with service_db.begin() as connection:
+        encoder_id = encoders.register(connection, encoder)
+        ensure_dataset(connection, "served", encoder_id)
+        hashes = [import_hash(article) for article in articles]
+        store(connection, "served", encoder_id, articles, hashes)
+    fractions = (Decimal("0.5"), Decimal("0.25"), Decimal("0.25"))
+    spec = SequenceSpec("s", "served", context_len=3, fractions=fractions, allowed_leaks=10_000)
+    sets.create(service_db, spec)
+    mean = plan(service_db, "context-mean", "s", {})
+    lstm = plan(service_db, "lstm", "s", {"hidden": "8", "layers": "1", "epochs": "1"})
+    for run_id in (mean, lstm):
+        train(service_db, run_id, device="cpu")
+    aliases.promote(service_db, lstm)
+    aliases.promote(service_db, mean, "plain")
+    building.build(service_db, "served", HNSW(), workers=0)
+    return Served(mean, lstm, articles)
+
+
 @pytest.fixture(scope="session")
 def serving() -> Serving:
     @contextlib.contextmanager
@@ -112,6 +164,7 @@ def serving() -> Serving:
 def clients(
     serving: Serving,
     service_options: ServiceOptions,
+    served: Served,
     stand_in: stand_in_vec2text.StandIn,
     decoding_server: AnsweringServer,
 ) -> Iterator[Mapping[str, TestClient]]:

@@ -19,7 +19,6 @@ from psycopg import conninfo, sql
 from starlette.testclient import TestClient
 
 from lvmdb.db.engine import Database
-from lvmdb.db.types import DIMENSION
 from lvmdb.services import chunking, embedding, parts
 from lvmdb.services.application import application
 from lvmdb.services.catalogue import SERVICES
@@ -37,10 +36,16 @@ Serving = Callable[..., AbstractContextManager[TestClient]]
 PATHS = {
     "chunking": ("/chunk", "/chunk/batch"),
     "tmd": ("/route", "/route/batch"),
+    "lvm": ("/predict", "/predict/batch", "/generate", "/search", "/infer", "/infer/batch"),
     "ingest": ("/ingest",),
     "embedding": ("/embed", "/decode"),
     "decoding": ("/decode",),
 }
+
+READ = {"lvm": {"/models"}}
+"""Paths that are read, and have no body."""
+
+VECTOR = [1.0, *[0.0] * 767]
 
 JSON = {"Content-Type": "application/json"}
 
@@ -100,9 +105,11 @@ def body_with(path: str, text: object) -> dict[str, object]:
     if path == "/ingest":
         return {"articles": [{"source_key": "k", "title": "t", "text": text}]}
     if path == "/decode":
-        return {"vectors": [[1.0] * DIMENSION], "encoder": text}
-    if path in ("/embed", "/route/batch", "/chunk/batch"):
+        return {"vectors": [VECTOR], "encoder": "e"}
+    if path in ("/embed", "/route/batch", "/chunk/batch", "/predict/batch"):
         return {"texts": ["fine", text]}
+    if path.startswith("/infer"):
+        return {"context": [VECTOR]} if path == "/infer" else {"contexts": [[VECTOR]]}
     return {"text": text}
 
 
@@ -118,13 +125,18 @@ def test_hostile_bodies_are_the_callers_fault(clients: Clients, service: str) ->
 @pytest.mark.parametrize("service", SERVICES)
 def test_texts_that_cannot_be_kept_are_named(clients: Clients, service: str) -> None:
     for path in PATHS[service]:
+        if path.startswith(("/infer", "/decode")):
+            continue
         for text, said in WRONG_TEXTS:
+            fields: tuple[str, ...] = ("text", "texts.1", "articles.0.text")
+            if text is None and path in ("/predict", "/generate"):
+                said, fields = "give one of text, concepts and context", ("",)
             body = json.dumps(body_with(path, text)).encode()
             answer = clients[service].post(path, content=body, headers=JSON)
             assert answer.status_code == 422, (path, answer.text)
             error = problem_of(answer)
             assert said in error.message, (path, error.message)
-            assert error.details[0].field in ("text", "texts.1", "articles.0.text")
+            assert error.details[0].field in fields
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -156,7 +168,8 @@ def test_a_service_describes_itself(clients: Clients, service: str) -> None:
     client = clients[service]
     assert client.get("/docs").status_code == 200
     described = client.get("/openapi.json").json()
-    assert set(described["paths"]) == {*PATHS[service], "/health", "/health/live"}
+    paths = {*PATHS[service], *READ.get(service, ()), "/health", "/health/live"}
+    assert set(described["paths"]) == paths
     assert client.get("/health").json()["status"] == "ready"
     assert client.get("/health/live").json() == {"status": "live", "service": service}
 
@@ -319,14 +332,18 @@ def _posted(app: Any, messages: list[dict[str, object]]) -> dict[str, Any]:
 def database_away(server_dsn: str, db: Database) -> Iterator[None]:
     """For a while connections to a database are refused, as when its server is down."""
     name = str(conninfo.conninfo_to_dict(db.dsn)["dbname"])
-    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-    names = sql.Identifier(name), sql.Identifier(f"{name}_away")
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(rename.format(*names))
+        connection.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
         try:
+            # Services keep connections, which break.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [name],
+            )
             yield
         finally:
-            connection.execute(rename.format(*reversed(names)))
+            connection.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
 
 
 def test_a_database_that_went_away_is_said_and_come_back_to(
