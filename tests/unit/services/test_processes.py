@@ -48,6 +48,7 @@ def test_the_ports_are_those_that_were_agreed_on() -> None:
         "tmd": 8002,
         "ingest": 8004,
         "embedding": 8767,
+        "decoding": 8768,
     }
     assert SERVICES["embedding"].port(PORT_BASE + 1000) == 9767
     with pytest.raises(UsageError, match="port 66267"):
