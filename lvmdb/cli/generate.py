@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvmdb.cli.app import App, Command, format_option, pass_app, show
+from lvmdb.cli.app import App, Command, format_option, pass_app
 from lvmdb.cli.decoding_options import decoding, decoding_options
+from lvmdb.cli.generated import Start, show_generation, step_rows
 from lvmdb.cli.train import device_option
 from lvmdb.errors import LvmdbError, UsageError
 
 if TYPE_CHECKING:
     from lvmdb.corpus.encoder import Encoder
-    from lvmdb.decoding.generation import Generation, GenerationOptions
+    from lvmdb.decoding.generation import GenerationOptions
     from lvmdb.evaluation.inference import Inference
     from lvmdb.retrieval.searcher import Searcher
-
-
-@dataclass
-class _Start:
-    """What a generation begins with: texts, vectors, what is not to be found, what follows."""
-
-    texts: list[str]
-    vectors: Any
-    without: list[Any]
-    following: Any = None
-    source: dict[str, object] = field(default_factory=dict)
 
 
 @click.command(cls=Command)
@@ -168,7 +156,7 @@ def _encoder(
 
 def _of_text(
     app: App, infer: Inference, searcher: Searcher, encoder: Encoder, text: str, exclude: str
-) -> _Start:
+) -> Start:
     from lvmdb.decoding.passages import same_concepts
     from lvmdb.decoding.typed import DEFAULT, concepts_of, dataset_chunker
 
@@ -183,12 +171,12 @@ def _of_text(
     if infer.tmd:
         app.progress.say(f"run {infer.run_id} reads TMD codes, and a text has none")
     without = [] if exclude == "none" else same_concepts(searcher, vectors)
-    return _Start(texts, vectors, without, source={"text": text})
+    return Start(texts, vectors, without, source={"text": text})
 
 
 def _of_article(
     app: App, infer: Inference, article: int, at: int, steps: int, exclude: str
-) -> _Start:
+) -> Start:
     import numpy as np
 
     from lvmdb.decoding.passages import before
@@ -203,7 +191,7 @@ def _of_article(
     vectors = passage.vectors[read]
     if infer.tmd:
         vectors = np.concatenate([vectors, passage.codes[read]], axis=1)
-    return _Start(
+    return Start(
         list(passage.texts[read]),
         vectors,
         without[exclude],
@@ -217,7 +205,7 @@ def _generate(
     infer: Inference,
     searcher: Searcher,
     encoder: Encoder | None,
-    start: _Start,
+    start: Start,
     options: GenerationOptions,
     how: Any,
     smoothing: bool,
@@ -226,12 +214,17 @@ def _generate(
     from lvmdb.decoding.decoders import decoder
     from lvmdb.decoding.generation import END_TEXT, generate, percentiles, written
     from lvmdb.decoding.passages import snapped
+    from lvmdb.decoding.smoothing import smooth, smoother
 
     end = encoder.encode([END_TEXT])[0] if encoder and options.end_cosine is not None else None
     feeds = {"none": None, "vec2text": written, "index": snapped(searcher, tmd=infer.tmd)}
-    with decoder(
-        app.database, app.settings, searcher, infer.encoder_id, how, app.progress.say
-    ) as decodes:
+    with (
+        # Before anything is generated: a language model that nobody has named is an error.
+        smoother(app.settings) if smoothing else nullcontext() as llm,
+        decoder(
+            app.database, app.settings, searcher, infer.encoder_id, how, app.progress.say
+        ) as decodes,
+    ):
         generation = generate(
             infer,
             decodes,
@@ -242,101 +235,11 @@ def _generate(
             feed=feeds[options.loop],
         )
         steps = list(generation)
-    smoothed = _smoothed(app, start, steps) if smoothing else None
-    rows = _rows(steps, start)
+        smoothed = None
+        if llm is not None:
+            smoothed = smooth(llm, [step.decoded.text for step in steps], context=start.texts)
+    rows = step_rows(steps, start)
     seconds = percentiles(steps)
     if smoothed is not None:
         seconds["smooth"] = {"p50": smoothed.seconds, "p95": smoothed.seconds}
-    _show(infer, generation, start, rows, seconds, smoothed, output_format)
-
-
-def _smoothed(app: App, start: _Start, steps: list[Any]) -> Any:
-    from lvmdb.decoding.smoothing import smooth, smoother
-
-    with smoother(app.settings) as llm:
-        return smooth(llm, [step.decoded.text for step in steps], context=start.texts)
-
-
-_COLUMNS = ["step", "cosine", "band", "method", "title", "concept_text"]
-
-
-def _rows(steps: list[Any], start: _Start) -> list[dict[str, object]]:
-    rows = []
-    for step in steps:
-        hit = step.decoded.hits[0] if step.decoded.method == "nearest" else None
-        row: dict[str, object] = {
-            "step": step.number,
-            "cosine": _number(step.decoded.cosine),
-            "band": step.decoded.band,
-            "method": step.decoded.method,
-            "title": hit and hit.title,
-            "concept_text": step.decoded.text,
-            "cpe_id": hit and hit.cpe_id,
-            "article_id": hit and hit.article_id,
-            "moved": _number(step.moved),
-            "end_cosine": _number(step.end_cosine),
-            "why": step.decoded.why,
-            "hits": [
-                {"cosine": _number(each.cosine), "title": each.title, "seq": each.seq,
-                 "concept_text": each.concept_text, "cpe_id": each.cpe_id}
-                for each in step.decoded.hits
-            ],
-            "seconds": dict(step.seconds),
-        }  # fmt: skip
-        if start.following is not None:
-            place = step.number - 1
-            true = start.following[place] if place < len(start.following) else None
-            row["true_cosine"] = None if true is None else _number(float(step.vector @ true))
-        rows.append(row)
-    return rows
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else round(value, 4)
-
-
-def _show(
-    infer: Inference,
-    generation: Generation,
-    start: _Start,
-    rows: list[dict[str, object]],
-    seconds: dict[str, dict[str, float]],
-    smoothed: Any,
-    output_format: str,
-) -> None:
-    assert generation.stopped is not None, "its steps have been read"
-    stopped = generation.stopped
-    whole = " ".join(str(row["concept_text"]) for row in rows)
-    if output_format == "json":
-        answer: dict[str, object] = {
-            "run_id": infer.run_id,
-            "architecture": infer.architecture,
-            "dataset": infer.dataset,
-            **start.source,
-            "context": start.texts,
-            "steps": rows,
-            "stopped": {"reason": stopped.reason, "step": stopped.step, "told": stopped.told},
-            "seconds": seconds,
-            "generated": whole,
-        }
-        if smoothed is not None:
-            answer["smoothed"] = {
-                "text": smoothed.text, "smoothed": smoothed.smoothed, "why": smoothed.why,
-                "prompt": smoothed.prompt, "added": list(smoothed.added),
-            }  # fmt: skip
-        click.echo(json.dumps(answer, indent=2, default=str, ensure_ascii=False))
-        return
-    columns = list(_COLUMNS)
-    if start.following is not None:
-        columns.insert(2, "true_cosine")
-    show(columns, rows, output_format)
-    to_people = output_format == "csv"
-    click.echo(f"ended by {stopped.reason}: {stopped.told}", err=to_people)
-    for stage, taken in seconds.items():
-        click.echo(
-            f"{stage}: p50 {1000 * taken['p50']:.1f} ms, p95 {1000 * taken['p95']:.1f} ms",
-            err=to_people,
-        )
-    if smoothed is not None:
-        marked = "smoothed" if smoothed.smoothed else f"not smoothed ({smoothed.why})"
-        click.echo(f"{marked}: {smoothed.text}", err=to_people)
+    show_generation(infer, generation, start, rows, seconds, smoothed, output_format)

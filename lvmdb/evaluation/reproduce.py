@@ -25,6 +25,7 @@ from lvmdb.db.schema.runs import experiment_run
 from lvmdb.errors import ModelError, RunError
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.run_checks import Check, check_runs, differing_conditions, shown
+from lvmdb.metrics.text_definitions import POOL
 from lvmdb.models import registry
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
@@ -286,7 +287,7 @@ def _evaluate(db: Database, evaluator: Evaluator, original: int, again: int) -> 
 
 
 def _pools(db: Database, run_id: int) -> dict[str, set[str]]:
-    """The pools that a run was evaluated in, by split."""
+    """The pools that a run was evaluated in, by split; decoded texts are asked for apart."""
     found: dict[str, set[str]] = defaultdict(set)
     with db.connect() as connection:
         rows = connection.execute(
@@ -296,5 +297,6 @@ def _pools(db: Database, run_id: int) -> dict[str, set[str]]:
             .order_by(evaluation.c.split)
         )
         for split, pool in rows:
-            found[split].add(pool)
+            if not pool.startswith(POOL):
+                found[split].add(pool)
     return dict(found)

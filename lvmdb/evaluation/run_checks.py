@@ -11,6 +11,7 @@ from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.provenance import provenance
 from lvmdb.db.queries import query
 from lvmdb.db.schema.runs import run_metric
+from lvmdb.metrics.text_definitions import POOL
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def _evaluations(connection: Connection, original: int, again: int) -> list[Chec
             for row in connection.execute(
                 query("comparison", "newest_evaluations"), {"run_id": run_id}
             ).mappings()
+            # Texts are not decoded again.
+            if not row["pool"].startswith(POOL)
         }
         for run_id in (original, again)
     )

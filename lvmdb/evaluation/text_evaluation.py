@@ -32,7 +32,7 @@ from lvmdb.evaluation.records import (
 from lvmdb.evaluation.scores import Score
 from lvmdb.evaluation.text_scores import Times, text_scores
 from lvmdb.evaluation.text_windows import Texts, Windows, drawn, load_windows
-from lvmdb.metrics.text_definitions import TEXT_METRICS
+from lvmdb.metrics.text_definitions import POOL, TEXT_METRICS
 from lvmdb.metrics.text_queries import TextQueries
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
@@ -49,9 +49,6 @@ _WARM_UP = 5
 
 _HOPELESS = 3
 """So many texts in a row that the language model did not rewrite at the start end it."""
-
-TEXT = "text/"
-"""What the names of pools of decoded texts begin with."""
 
 
 @dataclass(frozen=True)
@@ -244,4 +241,4 @@ def _pools(
     asked = hashlib.sha256(windows.truth.tobytes()).digest()
     digest = hashlib.sha256(pool.fingerprint + asked + f"{name} {about}".encode()).digest()
     names = {"decoded": name, "truth": f"{name}/truth", "smoothed": f"{name}/smoothed"}
-    return {kind: RankedIn(TEXT + names[kind], len(pool), digest) for kind in queries}
+    return {kind: RankedIn(POOL + names[kind], len(pool), digest) for kind in queries}

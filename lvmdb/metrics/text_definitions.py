@@ -24,9 +24,11 @@ from lvmdb.metrics.vectors import PerQuery
 TEXT_POOLS = ("decoded", "truth", "smoothed")
 """Whose texts are measured: the predictions', the true vectors', or rewritten ones."""
 
-STAGES = ("vectors", "search", "decode", "encode", "smooth")
-"""Stages of an answer whose time is taken: the model, the index, the decoder, the encoder where
-text goes back to it, and the rewriting."""
+POOL = "text/"
+"""What the names of pools of decoded texts begin with."""
+
+STAGES = ("vectors", "search", "decode", "smooth")
+"""Stages of an answer whose time is taken: the model, the index, the decoder, the rewriting."""
 
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 

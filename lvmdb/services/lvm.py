@@ -48,7 +48,7 @@ from lvmdb.services.lvm_bodies import (
 )
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.predicting import Lvm, Read, Rolling
-from lvmdb.services.problems import documented
+from lvmdb.services.problems import documented, documented_beside
 from lvmdb.services.requests import ReadRoute, StrictRoute
 from lvmdb.services.vectors import vectors, written
 from lvmdb.services.work import Deadline
@@ -56,7 +56,18 @@ from lvmdb.services.work import Deadline
 EVENTS = {
     "description": "Events: `begin`, a `step` for each concept, and `end` or `error`; each with "
     "JSON as its data.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["begin", "step", "end", "error"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+                "required": ["event", "data"],
+            }
+        }
+    },
 }
 
 LIMITS = Limits(threads=2, waiting=64)
@@ -152,7 +163,7 @@ def router(lvm: Lvm) -> APIRouter:
         "/generate",
         status_code=200,
         response_class=Events,
-        responses={**documented(409), 200: EVENTS},
+        responses={**documented_beside(409), 200: EVENTS},
     )
     async def generation(request: GenerateRequest) -> Response:
         """Concept after concept, as server-sent events.

@@ -138,6 +138,17 @@ def documented(*more: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def documented_beside(*more: int) -> dict[int | str, dict[str, Any]]:
+    """As `documented`, of a route whose success is no JSON; another route documents the shape."""
+    content = {
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{Problems.__name__}"}}
+    }
+    return {
+        status: {"description": said["description"], "content": content}
+        for status, said in documented(*more).items()
+    }
+
+
 _MEANINGS = {
     400: "The body is not JSON.",
     401: "The bearer token is missing or wrong.",

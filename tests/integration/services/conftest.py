@@ -7,6 +7,7 @@ Fixtures:
     served          runs over a small corpus of that encoder's in `service_db` (session).
     clients         `clients["embedding"]`: a client of that service, which is ready (session);
                     vec2text is stood in for.
+    database_away   `with database_away(db)`: connections to it are refused, and broken (session).
     serving         `with serving(app) as client`: the same for an application of a test's own.
 """
 
@@ -22,10 +23,12 @@ from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
+import psycopg
 import pytest
 import stand_in_vec2text
 from answering_server import Answer, AnsweringServer, Request
 from fastapi import FastAPI
+from psycopg import conninfo, sql
 from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
@@ -105,6 +108,29 @@ def stand_in(service_options: ServiceOptions) -> stand_in_vec2text.StandIn:
     spec = EncoderSpec(str(service_options.encoder))
     encoder = encoders.load_as(service_options.settings, spec)
     return stand_in_vec2text.StandIn(encoder, DECODED)
+
+
+@pytest.fixture(scope="session")
+def database_away(server_dsn: str) -> Callable[[Database], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def away(db: Database) -> Iterator[None]:
+        """For a while connections to a database are refused, as when its server is down."""
+        name = str(conninfo.conninfo_to_dict(db.dsn)["dbname"])
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        with psycopg.connect(server_dsn, autocommit=True) as connection:
+            connection.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
+            try:
+                # Services keep connections, which break.
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    [name],
+                )
+                yield
+            finally:
+                connection.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+
+    return away
 
 
 SUBJECTS = ("harbour", "glacier", "railway", "orchard", "library", "volcano", "market", "bridge")

@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
 from fastapi import APIRouter, FastAPI
-from psycopg import conninfo, sql
 from starlette.testclient import TestClient
 
 from lvmdb.db.engine import Database
@@ -328,34 +326,16 @@ def _posted(app: Any, messages: list[dict[str, object]]) -> dict[str, Any]:
     return dict(sent[0])
 
 
-@contextmanager
-def database_away(server_dsn: str, db: Database) -> Iterator[None]:
-    """For a while connections to a database are refused, as when its server is down."""
-    name = str(conninfo.conninfo_to_dict(db.dsn)["dbname"])
-    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
-        try:
-            # Services keep connections, which break.
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-                [name],
-            )
-            yield
-        finally:
-            connection.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
-
-
 def test_a_database_that_went_away_is_said_and_come_back_to(
     clients: Clients,
     service_db: Database,
-    server_dsn: str,
+    database_away: Callable[[Database], AbstractContextManager[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parts, "FRESH", 0.0)
     monkeypatch.setattr(parts, "FIRST_DELAY", 0.05)
     article = body_with("/ingest", "A text of more than eight words, as a concept needs.")
-    with database_away(server_dsn, service_db):
+    with database_away(service_db):
         for client in clients.values():
             unready = client.get("/health")
             assert unready.status_code == 503
@@ -376,12 +356,12 @@ def test_a_service_that_starts_without_a_database_becomes_ready(
     serving: Serving,
     service_options: ServiceOptions,
     service_db: Database,
-    server_dsn: str,
+    database_away: Callable[[Database], AbstractContextManager[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parts, "FRESH", 0.0)
     monkeypatch.setattr(parts, "FIRST_DELAY", 0.05)
-    with ExitStack() as late, database_away(server_dsn, service_db):
+    with ExitStack() as late, database_away(service_db):
         client = late.enter_context(serving(embedding.create(service_options), ready=False))
         unready = client.get("/health")
         assert {d.field for d in problem_of(unready).details} == {"database", "encoder"}

@@ -54,6 +54,8 @@ def _parses(line: str) -> None:
     command: click.Command = cli
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
+        if command.invoke_without_command and not rest:
+            break
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None
         context = found.make_context(name, rest, parent=context)
