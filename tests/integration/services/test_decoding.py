@@ -76,6 +76,8 @@ def test_vectors_are_decoded_by_what_belongs_to_their_encoder(
     text = base64.b64encode(np.array(vectors[0], "<f4").tobytes()).decode()
     for client in (clients["decoding"], clients["embedding"]):
         (found,) = client.post("/decode", json={"vectors": [text], **named}).json()["vectors"]
+        written = np.frombuffer(base64.b64decode(found), "<f4")
+        np.testing.assert_allclose(written, vectors[0], atol=1e-6)
 
 
 def test_vectors_of_another_encoder_are_refused(

@@ -81,7 +81,7 @@ def test_what_a_service_refuses_is_said_in_one_line(server: AnsweringServer) -> 
     with pytest.raises(EncoderError, match="these are vectors of 'e'"):
         client.texts(vectors(1), SPACE)
     server.then(503, {"error": {"message": "vec2text: is being loaded"}})
-    with pytest.raises(EndpointError, match="'lvmdb serve decoding'.* is being loaded"):
+    with pytest.raises(EndpointError, match=r"'lvmdb serve decoding'.* is being loaded"):
         client.texts(vectors(1), SPACE)
     server.then(401, {})
     with pytest.raises(EndpointAwayError, match="check LVMDB_TOKEN"):
@@ -106,7 +106,7 @@ def test_what_a_service_refuses_is_said_in_one_line(server: AnsweringServer) -> 
 
 def test_steps_and_beam_have_bounds() -> None:
     for steps, beam in ((-1, 1), (51, 1), (1, 0), (1, 17)):
-        with pytest.raises(UsageError, match="vec2text's (steps|beam)"):
+        with pytest.raises(UsageError, match=r"vec2text's (steps|beam)"):
             Vec2Text("http://127.0.0.1:1", None, steps=steps, beam=beam)
 
 
@@ -135,7 +135,7 @@ def test_a_process_is_asked_one_thing_after_the_other() -> None:
     with pytest.raises(ServiceError, match=r"^no$"):
         process.ask({"wrong": 1})
     assert not ended
-    with pytest.raises(ChildEndedError, match="ended by signal 9: the log says more") as died:
+    with pytest.raises(ChildEndedError, match=r"ended by signal 9: the log says more") as died:
         process.ask({"die": 1})
     assert died.value.passing
     with pytest.raises(ChildEndedError):
@@ -200,12 +200,12 @@ def test_an_environment_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     folder = vec2text_environment.folder_of(settings)
     assert folder == tmp_path / "vec2text"
     assert vec2text_environment.folder_of(replace(settings, vec2text=tmp_path / "x")).name == "x"
-    with pytest.raises(SettingsError, match="is not there .* run 'lvmdb vec2text install'"):
+    with pytest.raises(SettingsError, match=r"is not there .* run 'lvmdb vec2text install'"):
         vec2text_environment.command(folder)
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()
     (folder / "lvmdb-requirements.txt").write_text("torch==1.0\n")
-    with pytest.raises(SettingsError, match="of other versions .* 'lvmdb vec2text install' again"):
+    with pytest.raises(SettingsError, match=r"of other versions .* 'lvmdb vec2text install' again"):
         vec2text_environment.command(folder)
     # What somebody else keeps there is not removed.
     with pytest.raises(SettingsError, match="holds something else than an environment"):
