@@ -19,7 +19,7 @@ demo: $(VENV)/.demo
 
 # A process a core: their OpenMP threads would only wait for each other. The tests start hundreds of
 # processes, so bytecode is kept, whatever the environment says of it.
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.vec2text
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.dev
@@ -46,6 +46,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+# vec2text's own environment, which shares torch; without it, its tests are skipped and say why.
+$(VENV)/.vec2text: $(VENV)/.dev lvmdb/decoding/vec2text-requirements.txt
+	LVMDB_VEC2TEXT=$(abspath $(VENV))/vec2text $(BIN)/lvmdb vec2text install && touch $@ \
+	  || echo "vec2text is not installed: its tests are skipped"
 
 clean:
 	rm -rf $(VENV) build dist

@@ -92,7 +92,10 @@ class AnsweringServer:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            return laid_down or Answer(200, self.answer(request), {})
+            if laid_down is not None:
+                return laid_down
+            answer = self.answer(request)
+            return answer if isinstance(answer, Answer) else Answer(200, answer, {})
         finally:
             with self._lock:
                 self._at_once -= 1

@@ -39,6 +39,7 @@ COMMANDS = {
     "report": "report:report",
     "bench": "bench:bench",
     "serve": "serve:serve",
+    "vec2text": "vec2text:vec2text",
 }
 """Commands and where they are; a module is imported when its command is asked for."""
 

@@ -130,9 +130,20 @@ def reproduce(app: App, run_id: int, keep: bool, device: str | None, output_form
       lvmdb runs reproduce 7
       lvmdb runs reproduce 7 --keep --device cpu
     """
+    from lvmdb.db import runs as run_rows
+    from lvmdb.decoding.round_trip import round_trip_of
     from lvmdb.evaluation import reproduce as again
 
-    found = again.reproduce(app.database, run_id, device=device, keep=keep, progress=app.progress)
+    run = run_rows.get(app.database, run_id)
+    with round_trip_of(app.database, app.settings, run, again=True) as round_trip:
+        found = again.reproduce(
+            app.database,
+            run_id,
+            device=device,
+            keep=keep,
+            progress=app.progress,
+            round_trip=round_trip,
+        )
     rows = [dict(vars(check)) for check in found.checks]
     if output_format == "table":
         # Every digit: that is where they may differ.

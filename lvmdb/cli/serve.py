@@ -35,7 +35,7 @@ class ServeGroup(Group):
 
 @click.group(cls=ServeGroup)
 def serve() -> None:
-    """The HTTP services: chunking 8001, tmd 8002, ingest 8004, embedding 8767.
+    """The HTTP services: chunking, tmd, lvm and ingest (8001 to 8004), embedding and decoding.
 
     \b
     Example:
@@ -59,7 +59,8 @@ def serve() -> None:
     default=8000,
     show_default=True,
     metavar="N",
-    help="What ports are counted from: chunking N+1, tmd N+2, ingest N+4, embedding N+767.",
+    help="What ports are counted from: chunking N+1, tmd N+2, lvm N+3, ingest N+4, embedding "
+    "N+767, decoding N+768.",
 )
 @click.option("--dataset", metavar="D", help="Where to ingest, unless a request says.")
 @click.option(
@@ -78,6 +79,12 @@ def serve() -> None:
 @click.option(
     "--tagger", default="embedding", show_default=True, metavar="T", help="embedding or llm."
 )
+@click.option(
+    "--inverter",
+    metavar="M",
+    help="Of vec2text, a name or folder (decoding).  [default: the encoder's]",
+)
+@click.option("--corrector", metavar="M", help="The same; the two go together.")
 @click.option("--detach", is_flag=True, help="In the background; return when they answer.")
 @pass_app
 def start(
@@ -89,13 +96,16 @@ def start(
     encoder: str | None,
     chunker: str,
     tagger: str,
+    inverter: str | None,
+    corrector: str | None,
     detach: bool,
 ) -> None:
-    """Serve: `all`, or any of chunking, tmd, ingest and embedding; `start` may be left out.
+    """Serve: `all`, or any of them by name; `start` may be left out.
 
     Each is a process of its own, which is started again if it crashes. Ctrl-C stops all. What they
     say goes to standard error and into LVMDB_HOME/services. They listen at once, and answer
-    /health with 503 until the database answers and their model is loaded.
+    /health with 503 until the database answers and their model is loaded. What `all` leaves out is
+    decoding, where 'lvmdb vec2text install' was not run.
 
     \b
     Example:
@@ -106,10 +116,11 @@ def start(
     from lvmdb.db.types import checked_name
     from lvmdb.services.catalogue import chosen
 
-    services = chosen(names)
+    services = _with_environment(app, chosen(names), names)
     if dataset is not None:
         checked_name("dataset", dataset)
     _require_packages()
+    from lvmdb.decoding.correctors import require_both
     from lvmdb.services.options import ServiceOptions, require_token
     from lvmdb.services.supervisor import Supervisor
 
@@ -121,11 +132,15 @@ def start(
         encoder=encoder,
         chunker=chunker,
         tagger=tagger,
+        inverter=inverter,
+        corrector=corrector,
     )
     require_token(options)
+    require_both(inverter, corrector)
     if detach:
         given = {"host": host, "port-base": port_base, "dataset": dataset, "encoder": encoder,
-                 "chunker": chunker, "tagger": tagger}  # fmt: skip
+                 "chunker": chunker, "tagger": tagger, "inverter": inverter,
+                 "corrector": corrector}  # fmt: skip
         flags = [f"--{flag}={value}" for flag, value in given.items() if value is not None]
         _detach(app, services, options.dsn, flags)
         return
@@ -173,6 +188,24 @@ def stop(app: App, names: tuple[str, ...]) -> None:
 
     stopped = watch.stop(app.settings.home, chosen(names or (ALL,)))
     click.echo(f"stopped: {', '.join(stopped)}" if stopped else "no service ran")
+
+
+def _with_environment(app: App, services: list[Service], names: tuple[str, ...]) -> list[Service]:
+    """The services without decoding, if it is among `all` alone and cannot run.
+
+    Raises:
+        SettingsError: it was asked for by name, and cannot run.
+    """
+    from lvmdb.decoding import vec2text_environment
+
+    folder = vec2text_environment.folder_of(app.settings)
+    if "decoding" in names:
+        vec2text_environment.command(folder)
+    problem = vec2text_environment.lacking(folder)
+    if problem is None or all(service.name != "decoding" for service in services):
+        return services
+    app.progress.say(f"decoding is left out: {problem}")
+    return [service for service in services if service.name != "decoding"]
 
 
 def _require_packages() -> None:

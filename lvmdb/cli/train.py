@@ -75,22 +75,26 @@ def train(
       lvmdb train --run-id 7 --readers 2 --checkpoint-every 60
     """
     from lvmdb.db import runs
+    from lvmdb.decoding.round_trip import round_trip_of
     from lvmdb.training.distributed import joined
     from lvmdb.training.reading import Reading
     from lvmdb.training.train import train as run_training
 
     with joined() as world:
-        if runs.get(app.database, run_id).kind == "ensemble":
+        run = runs.get(app.database, run_id)
+        if run.kind == "ensemble":
             _fit_ensemble(app, run_id, device, leads=world.leads)
             return
-        outcome = run_training(
-            app.database,
-            run_id,
-            device=device,
-            reading=Reading(checkpoint_every, readers, cache),
-            world=world,
-            progress=app.progress,
-        )
+        with round_trip_of(app.database, app.settings, run) as round_trip:
+            outcome = run_training(
+                app.database,
+                run_id,
+                device=device,
+                reading=Reading(checkpoint_every, readers, cache),
+                world=world,
+                progress=app.progress,
+                round_trip=round_trip,
+            )
     if not world.leads:
         return
     if not outcome.trained:

@@ -137,6 +137,23 @@ class Vec2Text:
             for found in self._some(vectors[begin : begin + MOST_VECTORS], encoder)
         ]
 
+    def written_by(self, vectors: Vectors, encoder: Space) -> str:
+        """Which inverter and corrector write the texts, and which state of them, in one word.
+
+        Args:
+            vectors: `(1, 768)`, one of the encoder's, by which it is asked.
+            encoder: whose vector it is.
+
+        Raises:
+            EncoderError, EndpointError: as `texts`.
+        """
+        answer = self._asked(vectors, encoder, 0, 1)
+        try:
+            halves = [answer["inverter"], answer["corrector"]]
+            return "+".join(f"{half['name']}@{half['revision'][:12]}" for half in halves)
+        except (KeyError, TypeError):
+            raise self._another_version(vectors) from None
+
     def close(self) -> None:
         """Close its connections."""
         self._endpoint.close()
@@ -148,14 +165,17 @@ class Vec2Text:
         self.close()
 
     def _some(self, vectors: Vectors, encoder: Space) -> list[Inverted]:
+        return self._read(self._asked(vectors, encoder, self.steps, self.beam), vectors)
+
+    def _asked(self, vectors: Vectors, encoder: Space, steps: int, beam: int) -> Any:
         try:
-            answer = self.ask(
+            return self.ask(
                 {
                     "vectors": packed(vectors),
                     "encoder": encoder.encoder,
                     "fingerprint": encoder.fingerprint,
-                    "steps": self.steps,
-                    "beam": self.beam,
+                    "steps": steps,
+                    "beam": beam,
                     "encoding": "base64",
                 }
             )
@@ -163,7 +183,6 @@ class Vec2Text:
             if error.status == 409:
                 raise EncoderError(str(error)) from error
             raise
-        return self._read(answer, vectors)
 
     def ask(self, body: dict[str, Any]) -> Any:
         """What the service answers to a body of `POST /decode`.
@@ -180,14 +199,17 @@ class Vec2Text:
         except (KeyError, TypeError, ValueError):
             texts, found, usable = [], np.empty((0, DIMENSION), np.float32), False
         if not usable or len(texts) != len(vectors) or found.shape != vectors.shape:
-            raise EndpointError(
-                f"the decoding service at {self.url} answered with something else than a text and "
-                f"a vector for each of {len(vectors)} vectors: is it of this version of lvmdb?"
-            )
+            raise self._another_version(vectors)
         return [
             Inverted(text, float(cosine), vector)
             for text, cosine, vector in zip(texts, cosines(vectors, found), found, strict=True)
         ]
+
+    def _another_version(self, vectors: Vectors) -> EndpointError:
+        return EndpointError(
+            f"the decoding service at {self.url} answered with something else than a text and a "
+            f"vector for each of {len(vectors)} vectors: is it of this version of lvmdb?"
+        )
 
 
 def check_effort(steps: int, beam: int) -> None:

@@ -32,6 +32,7 @@ from lvmdb.sequences import sets
 from lvmdb.training import options
 from lvmdb.training.environment import resolve_device
 from lvmdb.training.reading import DEFAULT, Reading
+from lvmdb.training.round_trip import RoundTrip
 from lvmdb.training.train import check_data, train
 
 IDENTICAL, DIFFERS = "reproduction=identical", "reproduction=differs"
@@ -103,6 +104,7 @@ def reproduce(
     reading: Reading = DEFAULT,
     keep: bool = False,
     progress: Progress = SILENT,
+    round_trip: RoundTrip | None = None,
 ) -> Reproduction:
     """Train a run again, evaluate it on the same splits and pools, and compare.
 
@@ -115,6 +117,7 @@ def reproduce(
         reading: how it reads, and how often it is saved.
         keep: leave the new run also where it is identical.
         progress: told of epochs and windows.
+        round_trip: vectors to text and back, for a run with `roundtrip_every`.
 
     Raises:
         UnknownNameError: there is no such run, or its architecture is no longer there.
@@ -128,7 +131,7 @@ def reproduce(
     new_id = _planned(db, original) if again is None else again
     progress.say(f"run {new_id} trains run {run_id} again")
     with _threads(db, run_id):
-        train(db, new_id, device=place, reading=reading, progress=progress)
+        train(db, new_id, device=place, reading=reading, progress=progress, round_trip=round_trip)
         evaluator = Evaluator(db, device=device or "auto", progress=progress)
         with claims.claim(db, new_id):
             _evaluate(db, evaluator, run_id, new_id)

@@ -101,13 +101,31 @@ def _train(
     db: Database, run: Run, device: str, checkpoint_every: float, progress: Progress
 ) -> None:
     """By whatever makes a run of its kind; one that has succeeded is left as it is."""
+    from lvmdb.decoding.round_trip import round_trip_of
     from lvmdb.evaluation import reproduce
     from lvmdb.training.reading import Reading
     from lvmdb.training.train import train
 
     reading = Reading(checkpoint_every=checkpoint_every, saves_when_stopped=True)
-    if (original := reproduce.original_of(run)) is not None:
+    if run.kind == "ensemble":
+        from lvmdb.evaluation import ensembles
+
+        ensembles.fit(db, run.run_id, device=device, progress=progress)
+        return
+    original = reproduce.original_of(run)
+    if original is not None:
         reproduce.check_same_device(db, original, device)
+    with round_trip_of(db, Settings.from_environment(), run) as round_trip:
+        if original is None:
+            train(
+                db,
+                run.run_id,
+                device=device,
+                reading=reading,
+                progress=progress,
+                round_trip=round_trip,
+            )
+            return
         reproduce.reproduce(
             db,
             original,
@@ -116,13 +134,8 @@ def _train(
             reading=reading,
             keep=True,
             progress=progress,
+            round_trip=round_trip,
         )
-    elif run.kind == "ensemble":
-        from lvmdb.evaluation import ensembles
-
-        ensembles.fit(db, run.run_id, device=device, progress=progress)
-    else:
-        train(db, run.run_id, device=device, reading=reading, progress=progress)
 
 
 def _end_with_worker() -> None:

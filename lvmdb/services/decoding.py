@@ -7,7 +7,8 @@ ready. It decodes the vectors of that encoder, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Response
@@ -31,27 +32,29 @@ from lvmdb.services.problems import ProblemError, documented
 from lvmdb.services.requests import StrictRoute
 from lvmdb.services.vectors import vectors, written
 from lvmdb.services.work import Deadline
+from lvmdb.settings import Settings
 
 LIMITS = Limits(work_seconds=600.0, waiting=16)
 """One thread: there is one process, which uses all cores. It takes minutes on a CPU."""
 
+Start = Callable[[Callable[[], object]], Child]
+"""Starts a process, given what is to be called when it has ended."""
 
-def create(
-    options: ServiceOptions, limits: Limits = LIMITS, command: Sequence[str] | None = None
-) -> FastAPI:
+
+def create(options: ServiceOptions, limits: Limits = LIMITS, start: Start | None = None) -> FastAPI:
     """The service.
 
     Args:
         options: what it is started with.
         limits: what it takes at a time.
-        command: of vec2text's process; None: that of its environment.
+        start: starts a process such as vec2text's; None: that, in its environment.
 
     Raises:
         UsageError: only one of the two halves was named.
     """
     correctors.require_both(options.inverter, options.corrector)
     database = Database(options.dsn)
-    loading = Loading(database, options, command)
+    loading = Loading(database, options, start or partial(_start, options.settings))
     part = Part("vec2text", loading.load)
     loading.ended = lambda: part.reload("its process ended, and is started again")
     context = Context("decoding", options, limits, database, [part])
@@ -88,16 +91,14 @@ class Loading:
     Args:
         database: where the encoder is described.
         options: of the service.
-        command: of the process; None: that of vec2text's environment.
+        start: starts the process.
 
     Attributes:
         ended: called when the process has ended.
     """
 
-    def __init__(
-        self, database: Database, options: ServiceOptions, command: Sequence[str] | None
-    ) -> None:
-        self._database, self._options, self._command = database, options, command
+    def __init__(self, database: Database, options: ServiceOptions, start: Start) -> None:
+        self._database, self._options, self._start = database, options, start
         self._child: Child | None = None
         self._refused: tuple[object, EncoderError] | None = None
         self.ended: Callable[[], object] = lambda: None
@@ -109,9 +110,6 @@ class Loading:
             LvmdbError: something is missing, or does not fit the encoder.
         """
         options = self._options
-        command = self._command or vec2text_environment.command(
-            vec2text_environment.folder_of(options.settings)
-        )
         name = encoder_name(self._database, options)
         with self._database.connect() as connection:
             known = known_encoder(connection, name)
@@ -122,7 +120,7 @@ class Loading:
         if self._refused is not None and self._refused[0] == asked:
             raise self._refused[1]
         self.close()
-        self._child = Child(command, lambda: self.ended())
+        self._child = self._start(lambda: self.ended())
         try:
             return Inverter(self._child, weights, known)
         except EncoderError as error:
@@ -135,6 +133,15 @@ class Loading:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+
+def _start(settings: Settings, ended: Callable[[], object]) -> Child:
+    """vec2text's process.
+
+    Raises:
+        SettingsError: its environment is not there, or of other versions.
+    """
+    return Child(vec2text_environment.command(vec2text_environment.folder_of(settings)), ended)
 
 
 def require_space(encoder: str | None, fingerprint: str | None, known: Space) -> None:

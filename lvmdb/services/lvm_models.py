@@ -62,6 +62,9 @@ WORTH_THREADS = 1_000_000_000
 """Products, parameters by concepts read, of which a pass is computed by several threads: some 40 ms
 of one."""
 
+WORTH_ONEDNN = 4
+"""Contexts from which on oneDNN's recurrent layers are the faster ones."""
+
 FRESH = 1.0
 """Seconds for which the database's last word on names counts."""
 
@@ -347,9 +350,16 @@ class _Passes:
 
     def __init__(self) -> None:
         self._all = torch.get_num_threads()
+        self._onednn = torch._C._get_mkldnn_enabled()
 
     def __call__(self, model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
         read = sum(min(len(each), model.context_len) for each in contexts)
         # Of the thread that calls it; the encoder's are its own.
         torch.set_num_threads(1 if model.parameters * read < WORTH_THREADS else self._all)
-        return list(model(contexts))
+        # oneDNN brings a recurrent layer's weights into an order of its own at each call, which
+        # costs more than it saves where few read them. The public switch warns of another setting.
+        torch._C._set_mkldnn_enabled(self._onednn and len(contexts) >= WORTH_ONEDNN)
+        try:
+            return list(model(contexts))
+        finally:
+            torch._C._set_mkldnn_enabled(self._onednn)

@@ -24,6 +24,9 @@ CLAIM_SECONDS = 20.0
 LOOK_SECONDS = 0.5
 """How long others may hold a lock to look at a file."""
 
+EVERY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a service is found that listens on every address."""
+
 _PAUSE = 0.1
 
 

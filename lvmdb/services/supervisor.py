@@ -18,18 +18,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lvmdb.errors import ServiceError, UsageError
 from lvmdb.services import records
-from lvmdb.services.catalogue import GRACE, LIVE, REFUSED, Service
+from lvmdb.services.catalogue import GRACE, HIGHEST_PORT, LIVE, REFUSED, SERVICES, Service
 from lvmdb.services.options import ServiceOptions, require_token
 from lvmdb.settings import child_environment
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds before a crashed process is started again; each delay doubles the last."""
+
+GIVEN = ("host", "dataset", "encoder", "chunker", "tagger", "inverter", "corrector")
+"""Options that a process is given as arguments."""
 
 STEADY = 60.0
 """A process that lived so long crashes for a new reason: the delays begin anew."""
@@ -80,10 +83,11 @@ class Supervisor:
         """
         require_token(self._options)
         ports = [(service, service.port(self._base)) for service in self._services]
+        decoding = decoding_address(self._options, self._base)
         with contextlib.ExitStack() as opened:
             children = []
             for service, port in ports:
-                child = _Child(service, port, self._options, self._say)
+                child = _Child(service, port, self._options, decoding, self._say)
                 opened.callback(child.close)
                 child.claim()
                 children.append(child)
@@ -115,12 +119,30 @@ def _end(children: list[_Child]) -> None:
         time.sleep(_TICK)
 
 
+def decoding_address(options: ServiceOptions, base: int) -> dict[str, str]:
+    """The variable that tells services where the decoding service would be among them.
+
+    It is empty where another is set, or where the ports end before it.
+    """
+    port = base + SERVICES["decoding"].offset
+    if options.settings.decoding_url is not None or port > HIGHEST_PORT:
+        return {}
+    host = records.EVERY_HOST.get(options.host, options.host)
+    return {"LVMDB_DECODING_URL": records.Record("decoding", host, port, os.getpid()).url}
+
+
 class _Child:
     """A service's process, again and again."""
 
     def __init__(
-        self, service: Service, port: int, options: ServiceOptions, say: Callable[[str], None]
+        self,
+        service: Service,
+        port: int,
+        options: ServiceOptions,
+        decoding: Mapping[str, str],
+        say: Callable[[str], None],
     ) -> None:
+        self._decoding = decoding
         self._name, self._port, self._options, self._say = service.name, port, options, say
         self._claim: records.Claim | None = None
         self._listener: socket.socket | None = None
@@ -147,10 +169,7 @@ class _Child:
         """Start the process."""
         assert self._claim is not None
         assert self._listener is not None
-        given = {
-            key: getattr(self._options, key)
-            for key in ("host", "dataset", "encoder", "chunker", "tagger")
-        }
+        given = {key: getattr(self._options, key) for key in GIVEN}
         inherited = (self._listener.fileno(), self._claim.descriptor)
         self._process = subprocess.Popen(
             [
@@ -161,7 +180,13 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Anyone sees arguments.
-            env=child_environment({**WAITING, "LVMDB_DSN": self._options.dsn}),
+            env=child_environment(
+                {
+                    **WAITING,
+                    **self._decoding,
+                    "LVMDB_DSN": self._options.dsn,
+                }
+            ),
             pass_fds=inherited,
             encoding="utf-8",
             errors="replace",

@@ -22,8 +22,6 @@ ASK_SECONDS = 6.0
 STOP_SECONDS = GRACE + 10.0
 """To wait for the end of a service before its processes are killed."""
 
-_EVERY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -106,7 +104,7 @@ def _seen(home: Path, service: Service) -> Seen:
 
 def _ask(found: records.Record) -> tuple[str, str]:
     """What `/health` says."""
-    host = _EVERY_HOST.get(found.host, found.host)
+    host = records.EVERY_HOST.get(found.host, found.host)
     connection = http.client.HTTPConnection(host, found.port, timeout=ASK_SECONDS)
     try:
         connection.request("GET", "/health")

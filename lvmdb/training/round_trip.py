@@ -8,7 +8,8 @@ its vector. Both are handed in as one function from above; nothing here knows a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +22,18 @@ ROWS = 8
 
 RoundTrip = Callable[[Tensor], Tensor]
 """From vectors `(n, 768)` to text and back, `(n, 768)`; no gradient flows through it."""
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """A round trip that says what anyone who reads the run's numbers must know of it."""
+
+    stamps: Sequence[str]
+
+
+def stamps_of(round_trip: RoundTrip | None) -> Sequence[str]:
+    """What a run is stamped with for its round trip."""
+    return round_trip.stamps if isinstance(round_trip, Stamped) else ()
 
 
 def makes_trip(step: int, every: int) -> bool:

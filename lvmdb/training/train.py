@@ -34,7 +34,7 @@ from lvmdb.training.environment import code_version, describe, resolve_device
 from lvmdb.training.fork import start_from_parent
 from lvmdb.training.loop import Trainer
 from lvmdb.training.reading import DEFAULT, Reading
-from lvmdb.training.round_trip import RoundTrip
+from lvmdb.training.round_trip import RoundTrip, stamps_of
 from lvmdb.training.validation import measured
 
 BASELINE_BATCH = 512
@@ -132,7 +132,8 @@ def train(
             initial.start(architecture, config, training.init, training.init_sha256, model)
         parameters = registry.count_parameters(model)
         if claimed is not None:
-            _start(claimed, admitted, place, model.kernel, parameters, world.size, reading.stamps)
+            stamps = [*reading.stamps, *stamps_of(round_trip)]
+            _start(claimed, admitted, place, model.kernel, parameters, world.size, stamps)
         together = f", {world.size} processes" if world.size > 1 else ""
         progress.say(
             f"run {run_id} {run.architecture}: {parameters:,} parameters on {place}, "

@@ -5,7 +5,8 @@ Fixtures:
     encoder_folder  the folder of a tiny encoder, which is also its name (session).
     service_options the options that the services have (session).
     served          runs over a small corpus of that encoder's in `service_db` (session).
-    clients         `clients["embedding"]`: a client of that service, which is ready (session).
+    clients         `clients["embedding"]`: a client of that service, which is ready (session);
+                    vec2text is stood in for.
     database_away   `with database_away(db)`: connections to it are refused, and broken (session).
     serving         `with serving(app) as client`: the same for an application of a test's own.
 """
@@ -24,6 +25,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import stand_in_vec2text
+from answering_server import Answer, AnsweringServer, Request
 from fastapi import FastAPI
 from psycopg import conninfo, sql
 from starlette.testclient import TestClient
@@ -50,6 +53,9 @@ Serving = Callable[..., AbstractContextManager[TestClient]]
 
 READY_SECONDS = 60.0
 
+DECODED = ("The cat slept on the windowsill all afternoon.", "Not guilty.")
+"""What vectors are decoded to."""
+
 
 @pytest.fixture(scope="session")
 def service_db(fresh_database: FreshDatabase) -> Iterator[Database]:
@@ -71,10 +77,37 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service_options(
-    service_db: Database, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    service_db: Database,
+    encoder_folder: Path,
+    decoding_server: AnsweringServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> ServiceOptions:
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
-    return ServiceOptions(settings, service_db.dsn, dataset="served", encoder=str(encoder_folder))
+    models = tmp_path_factory.mktemp("models")
+    inverter, corrector = stand_in_vec2text.build(models)
+    home = tmp_path_factory.mktemp("home")
+    return ServiceOptions(
+        Settings(home=home, models=models, decoding_url=decoding_server.url),
+        service_db.dsn,
+        dataset="served",
+        encoder=str(encoder_folder),
+        inverter=inverter,
+        corrector=corrector,
+    )
+
+
+@pytest.fixture(scope="session")
+def decoding_server() -> Iterator[AnsweringServer]:
+    """What listens where the decoding service is sought; `clients` lets it pass on."""
+    with AnsweringServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stand_in(service_options: ServiceOptions) -> stand_in_vec2text.StandIn:
+    """What stands in for vec2text's process."""
+    spec = EncoderSpec(str(service_options.encoder))
+    encoder = encoders.load_as(service_options.settings, spec)
+    return stand_in_vec2text.StandIn(encoder, DECODED)
 
 
 @pytest.fixture(scope="session")
@@ -155,12 +188,27 @@ def serving() -> Serving:
 
 @pytest.fixture(scope="session")
 def clients(
-    serving: Serving, service_options: ServiceOptions, served: Served
+    serving: Serving,
+    service_options: ServiceOptions,
+    served: Served,
+    stand_in: stand_in_vec2text.StandIn,
+    decoding_server: AnsweringServer,
 ) -> Iterator[Mapping[str, TestClient]]:
+    started = {"decoding": {"start": lambda _: stand_in}}
     with contextlib.ExitStack() as opened:
-        yield {
+        made = {
             name: opened.enter_context(
-                serving(import_module(service.module).create(service_options))
+                serving(
+                    import_module(service.module).create(service_options, **started.get(name, {}))
+                )
             )
             for name, service in SERVICES.items()
         }
+        decoding_server.answer = lambda request: passed_on(made["decoding"], request)
+        yield made
+
+
+def passed_on(client: TestClient, request: Request) -> Answer:
+    """What a service answers to a request that an `AnsweringServer` was sent."""
+    answer = client.request(request.method, request.path, json=request.body)
+    return Answer(answer.status_code, answer.json(), {})

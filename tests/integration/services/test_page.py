@@ -39,14 +39,21 @@ def test_every_service_has_an_example() -> None:
 def test_an_example_is_answered_as_the_page_says(
     clients: Mapping[str, TestClient], command: str, said: str
 ) -> None:
-    words = shlex.split(command)
-    client, path = clients[_name(command)], urlsplit(words[2]).path
+    asked, *piped = command.split("| ")
+    words = shlex.split(asked)
+    client, path = clients[_name(asked)], urlsplit(words[2]).path
     if "-d" in words:
         header, _, value = words[words.index("-H") + 1].partition(": ")
         body = words[words.index("-d") + 1].encode()
         answer = client.post(path, content=body, headers={header: value})
     else:
         answer = client.get(path)
+    if piped:
+        chosen, last = (shlex.split(each) for each in piped)
+        names = chosen[1].strip("{}").split(", ")
+        body = {name: answer.json()[name] for name in names}
+        path = urlsplit(last[2]).path
+        answer = clients[_name(command)].post(path, json=body)
     assert answer.status_code == 200, answer.text
     expected = json.loads(said)
     _alike(answer.json(), expected, path)
@@ -94,7 +101,7 @@ def test_the_ports_and_paths_are_the_real_ones(clients: Mapping[str, TestClient]
 
 
 def _name(command: str) -> str:
-    port = urlsplit(shlex.split(command)[2]).port
+    port = urlsplit(shlex.split(command.split("| ")[-1])[2]).port
     assert port is not None
     return BY_PORT[port]
 

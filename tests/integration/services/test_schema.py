@@ -41,7 +41,7 @@ def test_a_service_answers_as_it_says(
     description = with_few_vectors(without_length(client.get("/openapi.json").json()))
     schema = schemathesis.openapi.from_dict(description, config=config)
     # That options contradict each other, or keys are there twice, is beyond a schema.
-    contradict = service in ("chunking", "ingest", "lvm")
+    contradict = service in ("chunking", "ingest", "lvm", "embedding", "decoding")
     beyond = ["positive_data_acceptance"] if contradict else []
     excluded: list[Any] = [check for check in CHECKS.get_all() if check.__name__ in beyond]
     statuses: Counter[int] = Counter()
@@ -66,6 +66,8 @@ def test_a_service_answers_as_it_says(
     check()
     # Bodies that fit are answered, and bodies that do not are refused.
     wanted = 200 if mode is GenerationMode.POSITIVE else 422
+    if service == "decoding" and wanted == 200:
+        wanted = 409  # a name that was drawn is nobody's
     assert statuses[wanted] > 0, statuses
 
 

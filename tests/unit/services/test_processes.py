@@ -46,8 +46,10 @@ def test_the_ports_are_those_that_were_agreed_on() -> None:
     assert {name: service.port() for name, service in SERVICES.items()} == {
         "chunking": 8001,
         "tmd": 8002,
+        "lvm": 8003,
         "ingest": 8004,
         "embedding": 8767,
+        "decoding": 8768,
     }
     assert SERVICES["embedding"].port(PORT_BASE + 1000) == 9767
     with pytest.raises(UsageError, match="port 66267"):
