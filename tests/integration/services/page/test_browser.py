@@ -204,21 +204,25 @@ def test_the_corpus_is_searched(hand: Hand) -> None:
     assert len(hand.texts(".beside ol.hits li")) >= 10
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it(browser: Chrome, address: str, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "paths"),
+    [("light", ("/?article=4&at=4", "/page/runs?run=2")), ("dark", ("/page/search?text=ice",))],
+)
+def test_a_phone_shows_all_of_it(
+    browser: Chrome, address: str, scheme: str, paths: tuple[str, ...]
+) -> None:
     phone = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
-        for path in ("/?article=4&at=4", "/page/search?text=ice", "/page/runs?run=2"):
+        for path in paths:
             browser.get(address + path)
             wide = "return document.documentElement.scrollWidth"
             assert browser.execute_script(wide) <= 360
-            background = browser.find_element(By.TAG_NAME, "body").value_of_css_property(
-                "background-color"
-            )
+            body = browser.find_element(By.TAG_NAME, "body")
+            background = body.value_of_css_property("background-color")
             assert ("255, 255, 255" in background) == (scheme == "light")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
