@@ -261,8 +261,9 @@ class Pages:
             plain, _ = await predicting.nearest(lvm, model, whole.contexts[0][0], wanted)
             follows, _ = await predicting.nearest(lvm, model, ahead[0], wanted)
             view.lists |= {"query": plain, "prediction": follows}
-        words, _ = await predicting.full_text(lvm, model, text, sought.k)
-        view.lists["words"] = words
+        if not sought.vectors or view.mute is not None:
+            words, _ = await predicting.full_text(lvm, model, text, sought.k)
+            view.lists["words"] = words
 
     def _rows(self, name: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
         with self._lvm.context.database.connect() as connection:

@@ -243,6 +243,8 @@ def test_search_shows_three_lists_beside_each_other(page: TestClient) -> None:
         assert found
         assert re.findall(r"<p>(Concept.*?)</p>", shown) == found
     assert "/?article=" in body
+    vectors = page.get("/page/search", params={"text": "king", "vectors": "1"}).text
+    assert re.findall(r'<h2 id="(\w+)">', vectors) == ["query", "prediction"]
 
 
 def test_a_random_window_is_one_of_the_test_split(page: TestClient, tried_db: Database) -> None:
