@@ -278,6 +278,7 @@ def test_promoted_runs_are_listed(client: TestClient, served: Any) -> None:
     first, second = answer.json()["models"]
     assert (first["alias"], first["run"], first["loaded"]) == ("plain", served.mean, True)
     assert (second["alias"], second["run"], second["kind"]) == ("production", served.lstm, "model")
+    assert first["test"] == {"cosine": {"value": 0.5, "low": 0.4, "high": 0.6}}
     assert second["parameters"] > 0
     assert (second["dataset"], second["sequences"], second["test"]) == ("served", "s", {})
     assert client.get("/models", params={"limit": 1}).status_code == 422
