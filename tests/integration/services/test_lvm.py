@@ -425,6 +425,33 @@ def test_no_more_models_are_held_than_may(
     asyncio.run(ask())
 
 
+def test_before_a_run_is_promoted_nothing_is_waited_for(
+    service_options: ServiceOptions, service_db: Database, served: Any
+) -> None:
+    store = lvm_models.ModelStore(service_db)
+
+    async def ask() -> None:
+        arrived: list[object] = []
+        waits, there = (
+            lvm_models.Kept(store, "nobody"),
+            lvm_models.Kept(store, "plain", arrived.append),
+        )
+        for kept in (waits, there):
+            assert kept.reason == "is being loaded"
+            kept.start()
+        while waits.reason or there.reason:
+            await asyncio.sleep(0.01)
+        assert waits.model is None
+        assert there.model is not None
+        assert there.model.run_id == served.mean
+        assert arrived[0] is there.model
+        for kept in (waits, there):
+            kept.stop()
+        store.close()
+
+    asyncio.run(ask())
+
+
 def test_many_callers_share_passes(
     service_options: ServiceOptions, served: Any, contexts: list[Vectors]
 ) -> None:
