@@ -53,9 +53,9 @@ def test_an_example_is_answered_as_the_page_says(
     if piped:
         chosen, last = (shlex.split(each) for each in piped)
         pairs = (name.partition(": .") for name in chosen[1].strip("{}").split(", "))
-        body = {name: answer.json()[of or name] for name, _, of in pairs}
+        passed = {name: answer.json()[of or name] for name, _, of in pairs}
         path = urlsplit(last[2]).path
-        answer = clients[_name(command)].post(path, json=body)
+        answer = clients[_name(command)].post(path, json=passed)
     assert answer.status_code == 200, answer.text
     expected = json.loads(said)
     _alike(answer.json(), expected, path)
