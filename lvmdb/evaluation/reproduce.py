@@ -25,8 +25,8 @@ from lvmdb.db.schema.runs import experiment_run
 from lvmdb.errors import ModelError, RunError
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.run_checks import Check, check_runs, differing_conditions, shown
-from lvmdb.models import registry
 from lvmdb.metrics.text_definitions import POOL
+from lvmdb.models import registry
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.training import options

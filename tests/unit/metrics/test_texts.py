@@ -20,7 +20,7 @@ from lvmdb.metrics.texts import bleu, corpus_bleu, corpus_bleu_interval, rouge_l
 def drawn(count: int, most: int = 12) -> list[str]:
     generator = random.Random(3)
     return [
-        " ".join(generator.choices("a b c d e f".split(), k=generator.randint(1, most)))
+        " ".join(generator.choices(["a", "b", "c", "d", "e", "f"], k=generator.randint(1, most)))
         for _ in range(count)
     ]
 
