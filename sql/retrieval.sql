@@ -145,3 +145,19 @@ JOIN sequence_set s USING (sequence_set_id)
 WHERE p.run_id = :run_id AND s.dataset_source = :dataset AND vector_norm(p.predicted_vec) > 0
 ORDER BY uuid_hash_extended(p.target_cpe_id, CAST(:seed AS bigint)), p.target_cpe_id
 LIMIT :queries;
+
+-- name: full_text
+-- Concepts of a dataset by PostgreSQL's full-text search, for any of the words of a text. It has no
+-- index: words are found in every text while it is asked.
+WITH asked AS MATERIALIZED (
+    SELECT string_agg(quote_literal(lexeme), ' | ')::tsquery AS words
+    FROM unnest(to_tsvector('english', :text))
+)
+SELECT c.cpe_id, a.title, c.article_id, c.seq, c.concept_text,
+       ts_rank(to_tsvector('english', c.concept_text), asked.words, 1)::double precision AS rank
+FROM asked, cpe_entry c
+JOIN article a USING (article_id)
+WHERE c.dataset_source = :dataset AND c.concept_vec IS NOT NULL
+  AND to_tsvector('english', c.concept_text) @@ asked.words
+ORDER BY rank DESC, c.cpe_id
+LIMIT :k;

@@ -216,3 +216,31 @@ JOIN run_metric m ON m.run_id = r.run_id AND m.split = 'val'
 WHERE (SELECT count(*) FROM chosen) = 1
 ORDER BY m.value
 LIMIT 1;
+
+-- name: served
+-- Which runs promoted names stand for now, and which weights some runs have: what a service that
+-- holds models asks again and again. A row has a name and a run, or a run and a hash.
+SELECT name, run_id, NULL::bytea AS sha256 FROM run_alias
+UNION ALL
+SELECT NULL, run_id, sha256 FROM checkpoint
+WHERE kind = 'best' AND run_id = ANY (CAST(:run_ids AS bigint[]));
+
+-- name: promoted_runs
+-- Runs that have promoted names, and what they were last found worth on their test split, ranked
+-- among all concepts of the dataset.
+SELECT a.name AS alias, a.moved_at, r.run_id, r.kind, r.architecture,
+       coalesce(r.parameter_count, 0) AS parameters,
+       s.dataset_source AS dataset, s.name AS sequences, s.context_len, e.name AS encoder,
+       coalesce((
+           SELECT jsonb_object_agg(metric, jsonb_build_object(
+               'value', value, 'low', low, 'high', high))
+           FROM (SELECT DISTINCT ON (metric) metric, value, low, high
+                 FROM evaluation
+                 WHERE run_id = r.run_id AND split = 'test' AND pool = 'corpus'
+                 ORDER BY metric, version DESC, evaluation_id DESC) latest
+       ), '{}') AS test
+FROM run_alias a
+JOIN experiment_run r USING (run_id)
+JOIN sequence_set s USING (sequence_set_id)
+JOIN encoder e USING (encoder_id)
+ORDER BY a.name;

@@ -11,6 +11,7 @@ from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_opt
 from lvmdb.cli.bench_generate import generate
 from lvmdb.cli.bench_ingest import ingest
 from lvmdb.cli.bench_retrieval import retrieval
+from lvmdb.cli.bench_serve import serve
 from lvmdb.cli.bench_vecrag import vecrag
 from lvmdb.cli.train import device_option
 
@@ -247,3 +248,4 @@ bench.add_command(retrieval)
 bench.add_command(ingest)
 bench.add_command(vecrag)
 bench.add_command(generate)
+bench.add_command(serve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -213,12 +214,17 @@ def _generate(
     from lvmdb.decoding.decoders import decoder
     from lvmdb.decoding.generation import END_TEXT, generate, percentiles, written
     from lvmdb.decoding.passages import snapped
+    from lvmdb.decoding.smoothing import smooth, smoother
 
     end = encoder.encode([END_TEXT])[0] if encoder and options.end_cosine is not None else None
     feeds = {"none": None, "vec2text": written, "index": snapped(searcher, tmd=infer.tmd)}
-    with decoder(
-        app.database, app.settings, searcher, infer.encoder_id, how, app.progress.say
-    ) as decodes:
+    with (
+        # Before anything is generated: a language model that nobody has named is an error.
+        smoother(app.settings) if smoothing else nullcontext() as llm,
+        decoder(
+            app.database, app.settings, searcher, infer.encoder_id, how, app.progress.say
+        ) as decodes,
+    ):
         generation = generate(
             infer,
             decodes,
@@ -229,16 +235,11 @@ def _generate(
             feed=feeds[options.loop],
         )
         steps = list(generation)
-    smoothed = _smoothed(app, start, steps) if smoothing else None
+        smoothed = None
+        if llm is not None:
+            smoothed = smooth(llm, [step.decoded.text for step in steps], context=start.texts)
     rows = step_rows(steps, start)
     seconds = percentiles(steps)
     if smoothed is not None:
         seconds["smooth"] = {"p50": smoothed.seconds, "p95": smoothed.seconds}
     show_generation(infer, generation, start, rows, seconds, smoothed, output_format)
-
-
-def _smoothed(app: App, start: Start, steps: list[Any]) -> Any:
-    from lvmdb.decoding.smoothing import smooth, smoother
-
-    with smoother(app.settings) as llm:
-        return smooth(llm, [step.decoded.text for step in steps], context=start.texts)

@@ -180,10 +180,7 @@ def check_fingerprint(stored: np.ndarray, encoder: Encoder) -> float:
             f"encoder '{encoder.name}': its stored fingerprint has shape {stored.shape}, not"
             f" {probes.shape}: it was made by another version of lvmdb; add the encoder anew"
         )
-    old = stored.astype(np.float64)
-    scale = np.linalg.norm(old, axis=1) * np.linalg.norm(probes, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cosines = np.nan_to_num((old * probes).sum(axis=1) / scale, nan=-1.0)
+    cosines = row_cosines(stored, probes)
     worst = int(cosines.argmin())
     if cosines[worst] < MATCH_COSINE:
         revision = f" (revision {encoder.revision[:12]})" if encoder.revision else ""
@@ -195,6 +192,15 @@ def check_fingerprint(stored: np.ndarray, encoder: Encoder) -> float:
             f"{other_space(encoder.spec)}"
         )
     return float(cosines[worst])
+
+
+def row_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The cosine of each row `(n, 768)` to its fellow, `(n,)` float64; -1 where there is none."""
+    old, new = left.astype(np.float64), right.astype(np.float64)
+    scale = np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines: np.ndarray = np.nan_to_num((old * new).sum(axis=1) / scale, nan=-1.0)
+    return cosines
 
 
 def other_space(spec: EncoderSpec) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,21 @@ def encode_beside(
 
 
 def load_beside(
-    db: Database, settings: Settings, dataset_source: str, *, progress: Progress = SILENT
+    db: Database,
+    settings: Settings,
+    dataset_source: str,
+    *,
+    held: Mapping[str, Encoder] = MappingProxyType({}),
+    progress: Progress = SILENT,
 ) -> Encoder:
     """The encoder of a dataset, loaded, and found to be the one that made its vectors.
+
+    Args:
+        db: where the dataset is.
+        settings: where folders of models are, and the key of endpoints.
+        dataset_source: the dataset.
+        held: encoders that are in memory already, by name.
+        progress: told of downloads.
 
     Raises:
         EncoderError: the dataset has no vectors, the model is not the one that made them, or
@@ -108,7 +121,7 @@ def load_beside(
         sentences, stored = probes(connection, encoder_id_of(connection, name))
     if not sentences:
         raise _unverified(name)
-    loaded = load(db, settings, name, progress=progress)
+    loaded = held[name] if name in held else load(db, settings, name, progress=progress)
     check_fingerprint(stored, loaded)
     return loaded
 

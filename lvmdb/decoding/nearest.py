@@ -9,7 +9,6 @@ was meant is its cosine.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from time import perf_counter
@@ -58,20 +57,24 @@ class NearestDecoder:
         cosine NaN and the band `unsure`.
         """
         began = perf_counter()
+        if len(self._texts) > _REMEMBERED:
+            self._texts.clear()
         if not len(vectors):
             return []
         left_out = [frozenset(ids) for ids in without] if without is not None else None
         if left_out is not None and len(left_out) != len(vectors):
             raise UsageError(f"{len(vectors)} vectors need as many lists of what to leave out")
-        if left_out is None or not any(left_out):
-            found, search = self._found(vectors, self.k), perf_counter()
+        excluding = left_out is not None and any(left_out)
+        k = min(MOST, self.k + _SPARE) if excluding else self.k
+        found, search = self._found(vectors, k), perf_counter()
+        if left_out is None or not excluding:
             hits = self._hits(found)
         else:
-            named = [self._named(ids) for ids in left_out]
-            found, search = self._found(vectors, min(MOST, self.k + _SPARE)), perf_counter()
+            # Texts of what was found and of what is left out come in one go.
+            hits = self._hits(found, [each for ids in left_out for each in ids])
             hits = [
-                self._left(vectors[row], each, left_out[row], named[row])
-                for row, each in enumerate(self._hits(found))
+                self._left(vectors[row], each, left_out[row], self._named(left_out[row]))
+                for row, each in enumerate(hits)
             ]
         share = 1 / len(vectors)
         seconds = {
@@ -93,14 +96,16 @@ class NearestDecoder:
             for row in range(len(vectors))
         ]
 
-    def _hits(self, found: Sequence[Found]) -> list[list[Hit]]:
-        """What was found, in words, by one statement."""
-        ids = tuple(dict.fromkeys(each for one in found for each in one.cpe_ids))
-        if not ids:
+    def _hits(self, found: Sequence[Found], also: Sequence[UUID] = ()) -> list[list[Hit]]:
+        """What was found, in words, by one statement; the words of others are remembered."""
+        named = dict.fromkeys(each for one in found for each in one.cpe_ids)
+        named |= dict.fromkeys(each for each in also if each not in self._texts)
+        if not named:
             return [[] for _ in found]
-        known = {
-            hit.cpe_id: hit for hit in self.searcher.texts(Found(ids, (0.0,) * len(ids), True))
-        }
+        read = self.searcher.texts(Found(tuple(named), (0.0,) * len(named), True))
+        known = {hit.cpe_id: hit for hit in read}
+        # What is found now may be left out at the next step.
+        self._remember(read)
         return [
             [
                 _at(known[cpe_id], cosine)
@@ -129,16 +134,10 @@ class NearestDecoder:
         return kept[: self.k]
 
     def _named(self, ids: frozenset[UUID]) -> frozenset[str]:
-        """The texts of concepts."""
-        new = tuple(each for each in ids if each not in self._texts)
-        if new:
-            self._remember(self.searcher.texts(Found(new, (0.0,) * len(new), True)))
+        """The texts of concepts that have been read."""
         return frozenset(self._texts[each] for each in ids if each in self._texts)
 
     def _remember(self, hits: Sequence[Hit]) -> None:
-        if len(self._texts) > _REMEMBERED:
-            for old in list(itertools.islice(self._texts, _REMEMBERED // 2)):
-                del self._texts[old]
         self._texts.update((hit.cpe_id, same_text(hit.concept_text)) for hit in hits)
 
 

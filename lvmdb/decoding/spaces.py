@@ -36,13 +36,22 @@ def space_of(connection: Connection, encoder: str) -> Space:
         UnknownNameError: there is none of this name.
         EncoderError: it has no fingerprint yet.
     """
+    return Space(encoder, fingerprint_of(stored_fingerprint(connection, encoder)))
+
+
+def stored_fingerprint(connection: Connection, encoder: str) -> np.ndarray:
+    """The fingerprint of a registered encoder, `(sentences, 768)`.
+
+    Raises:
+        UnknownNameError, EncoderError: as `space_of`.
+    """
     _, stored = encoders.probes(connection, encoders.encoder_id_of(connection, encoder))
     if not len(stored):
         raise EncoderError(
             f"encoder '{encoder}' has no fingerprint yet, by which a decoder knows its vectors: "
             f"run 'lvmdb encoders verify {encoder}' first"
         )
-    return Space(encoder, fingerprint_of(stored))
+    return stored
 
 
 def fingerprint_of(stored: np.ndarray) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.chunker import Chunker, get_chunker
-from lvmdb.corpus.encoder import Encoder
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.errors import UsageError
@@ -14,8 +15,14 @@ DEFAULT = "sentence"
 """The chunker of datasets whose concepts were imported: nobody has cut them here."""
 
 
+class Encodes(Protocol):
+    """An encoder, as far as chunkers use it."""
+
+    def encode(self, texts: Sequence[str], /) -> Vectors: ...
+
+
 def dataset_chunker(
-    db: Database, dataset: str, encoder: Encoder | None = None
+    db: Database, dataset: str, encoder: Encodes | None = None
 ) -> tuple[Chunker, bool]:
     """The chunker of a dataset's newest ingest, and whether it had one.
 

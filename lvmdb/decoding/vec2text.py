@@ -184,10 +184,9 @@ class Vec2Text:
                 f"the decoding service at {self.url} answered with something else than a text and "
                 f"a vector for each of {len(vectors)} vectors: is it of this version of lvmdb?"
             )
-        cosines = (_unit(vectors) * _unit(found)).sum(axis=1)
         return [
             Inverted(text, float(cosine), vector)
-            for text, cosine, vector in zip(texts, cosines, found, strict=True)
+            for text, cosine, vector in zip(texts, cosines(vectors, found), found, strict=True)
         ]
 
 
@@ -212,7 +211,7 @@ def unpacked(rows: Sequence[str]) -> Vectors:
     """What `packed` made, `(n, 768)` float32.
 
     Raises:
-        ValueError: it is no base64, or not of 768 finite numbers.
+        ValueError: it is no base64, or not of 768 finite numbers each.
     """
     read = [np.frombuffer(base64.b64decode(row, validate=True), dtype="<f4") for row in rows]
     if any(row.shape != (DIMENSION,) or not np.isfinite(row).all() for row in read):
@@ -220,8 +219,15 @@ def unpacked(rows: Sequence[str]) -> Vectors:
     return np.array(read, dtype=np.float32).reshape(len(read), DIMENSION)
 
 
-def _unit(vectors: Vectors) -> np.ndarray:
+def cosines(left: Vectors, right: Vectors) -> np.ndarray:
+    """The cosine of each row `(n, 768)` to its fellow, `(n,)` float64; 0 for zero vectors."""
+    found: np.ndarray = (unit(left) * unit(right)).sum(axis=1)
+    return found
+
+
+def unit(vectors: Vectors) -> np.ndarray:
     """Rows of unit length, float64; one without a direction stays zero."""
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    found: np.ndarray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return found

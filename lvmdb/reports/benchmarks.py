@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from lvmdb.db.benchmarks import CONCEPTS, PEAK, POSITIONS
+from lvmdb.db.benchmarks import CONCEPTS, PEAK, POSITIONS, REQUESTS
 from lvmdb.db.types import DIMENSION
 from lvmdb.errors import RunError
 from lvmdb.reports.plots import GREY, WIDTH, finite, fit, new_figure, number, plain_axes, png
@@ -14,7 +14,7 @@ from lvmdb.reports.render import Rows
 MEGABYTES = DIMENSION * 4 / 1e6
 """Of one vector of float32."""
 
-_SPEEDS = ("vectors/s", "windows/s", POSITIONS, CONCEPTS)
+_SPEEDS = ("vectors/s", "windows/s", POSITIONS, CONCEPTS, REQUESTS)
 _KINDS = {
     "lvmdb": ("#0072B2", "lvmdb"),
     "client": ("#9a9a9a", "other clients"),
@@ -49,7 +49,9 @@ def side_by_side(rows: Rows) -> list[dict[str, object]]:
         empty = dict.fromkeys((*_SPEEDS[:1], "MB/s", *_SPEEDS[1:], "ms", PEAK, "ratio"))
         shown = found.setdefault(row["contender"], {"contender": row["contender"], **empty})
         value = number(row["value"])
-        shown[str(row["unit"])] = round(value, 1) if row["unit"] == PEAK else round(value)
+        unit = str(row["unit"])
+        decimals = 2 if unit.endswith(" ms") else 1 if unit == PEAK else None
+        shown[unit] = round(value, decimals)
         if row["unit"] == "vectors/s":
             shown["MB/s"] = round(value * MEGABYTES, 1)
         if row["unit"] == POSITIONS:

@@ -183,7 +183,9 @@ class Searcher:
     def texts(self, found: Found) -> list[Hit]:
         """What was found, in words; what was deleted since is not there any more."""
         rows = self._session.rows(
-            psycopg_sql("retrieval", "concepts_found"), {"cpe_ids": list(found.cpe_ids)}
+            psycopg_sql("retrieval", "concepts_found"),
+            {"cpe_ids": list(found.cpe_ids)},
+            again=True,
         )
         cosine = dict(zip(found.cpe_ids, found.cosines, strict=True))
         return [
@@ -199,7 +201,9 @@ class Searcher:
             CorpusError: one of them is not there any more.
         """
         asked = list(dict.fromkeys(cpe_ids))
-        rows = self._session.rows(psycopg_sql("retrieval", "concept_vectors"), {"cpe_ids": asked})
+        rows = self._session.rows(
+            psycopg_sql("retrieval", "concept_vectors"), {"cpe_ids": asked}, again=True
+        )
         if len(rows) < len(asked):
             raise CorpusError("a concept that was found is no longer in the dataset")
         vectors = parsed_vectors([row[1] for row in rows], DIMENSION)

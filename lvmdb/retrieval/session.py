@@ -106,12 +106,16 @@ class Session:
         )
 
     def rows(
-        self, statement: str | sql.Composed, parameters: Mapping[str, Any] | None = None
+        self,
+        statement: str | sql.Composed,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """What a statement gives that is asked once."""
+        """What a statement gives; the server keeps the plan of one that is asked again."""
         with self.connected() as connection:
             asked = statement if isinstance(statement, sql.Composed) else statement.encode()
-            return connection.execute(asked, parameters, prepare=False).fetchall()
+            return connection.execute(asked, parameters, prepare=again).fetchall()
 
     @contextmanager
     def connected(self) -> Iterator[psycopg.Connection[Any]]:

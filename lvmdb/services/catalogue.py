@@ -57,8 +57,10 @@ SERVICES = {
     for service in (
         Service("chunking", 1, "lvmdb.services.chunking", "texts to concepts"),
         Service("tmd", 2, "lvmdb.services.tmd", "texts to domain/task/modifier codes"),
+        Service("lvm", 3, "lvmdb.services.lvm", "contexts to what follows them"),
         Service("ingest", 4, "lvmdb.services.ingest", "articles into the database"),
         Service("embedding", 767, "lvmdb.services.embedding", "texts to vectors"),
+        Service("decoding", 768, "lvmdb.services.decoding", "vectors to texts, by vec2text"),
     )
 }
 

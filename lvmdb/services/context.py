@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fastapi import Request
 
 from lvmdb.db.engine import Database
 from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.parts import DatabaseProbe, Part
+from lvmdb.services.parts import DatabaseProbe, Needed
 from lvmdb.services.problems import not_ready
 from lvmdb.services.work import Work
 
@@ -33,9 +32,11 @@ class Context:
     options: ServiceOptions
     limits: Limits
     database: Database
-    parts: Sequence[Part[Any]] = ()
+    parts: Sequence[Needed] = ()
     probe: DatabaseProbe = field(init=False)
     work: Work = field(init=False)
+    closing: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the service ends, for what it holds beside its parts."""
 
     def __post_init__(self) -> None:
         self.probe = DatabaseProbe(self.database)
@@ -67,6 +68,8 @@ class Context:
         for part in self.parts:
             part.stop()
         self.work.close()
+        for close in self.closing:
+            close()
         self.probe.close()
         await asyncio.sleep(0)
 

@@ -1,28 +1,41 @@
-"""The embedding service, port 8767: `POST /embed` gives the vectors of texts."""
+"""The embedding service, port 8767: `POST /embed` gives the vectors of texts.
+
+`POST /decode` is the way back: the decoding service, which writes texts for vectors, is asked.
+"""
 
 from __future__ import annotations
 
-import base64
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic_core
 from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel, Field
 
-from lvmdb.corpus.articles import Vectors
+from lvmdb.corpus.http import Patience
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
+from lvmdb.decoding.spaces import space_of
+from lvmdb.decoding.vec2text import Vec2Text
+from lvmdb.errors import EndpointError
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
+from lvmdb.services.decoding_bodies import DecodeAnswer, DecodeRequest
 from lvmdb.services.limits import TEXTS, Limits
 from lvmdb.services.models import encoder_part, vectors_of
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.problems import documented
+from lvmdb.services.problems import ProblemError, documented, from_lvmdb
 from lvmdb.services.requests import StrictModel, StrictRoute, Text
-from lvmdb.services.work import Deadline
+from lvmdb.services.vectors import vectors, written
+from lvmdb.services.work import Deadline, Work
 
 LIMITS = Limits()
 """One thread: the encoder itself uses all cores."""
+
+DECODING = Limits(threads=4, waiting=28, work_seconds=600.0)
+"""Of requests that only wait for the decoding service: not in the encoder's thread."""
+
+PATIENCE = Patience(answer_s=600.0, connect_s=3.0, tries=1)
+"""With the decoding service: callers can ask again."""
 
 
 class EmbedRequest(StrictModel):
@@ -53,6 +66,9 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     database = Database(options.dsn)
     encoder = encoder_part(database, options)
     context = Context("embedding", options, limits, database, [encoder])
+    asking = Work("asking", DECODING)
+    decoding = Vec2Text.from_settings(options.settings, patience=PATIENCE)
+    context.closing += [asking.close, decoding.close]
     router = APIRouter(route_class=StrictRoute, tags=["embedding"])
 
     @router.post("/embed", response_model=EmbedAnswer, responses=documented())
@@ -61,17 +77,35 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         model = encoder.get()
 
         def work(deadline: Deadline) -> bytes:
-            vectors = vectors_of(model, request.texts, deadline)
+            found = vectors_of(model, request.texts, deadline)
             answer = EmbedAnswer.model_construct(
                 encoder=model.name,
                 revision=model.revision,
                 dimension=DIMENSION,
                 max_tokens=model.max_tokens,
-                vectors=written(vectors, request.encoding),
+                vectors=written(found, request.encoding),
             )
             return pydantic_core.to_json(answer)
 
         return Response(await context.work.run(work), media_type="application/json")
+
+    @router.post("/decode", response_model=DecodeAnswer, responses=documented(409))
+    async def decode(request: DecodeRequest) -> Response:
+        """Texts for vectors of this service's encoder, by the decoding service."""
+        wanted = vectors(request.vectors, "vectors")
+        body = {**request.model_dump(exclude_none=True), "vectors": written(wanted, "base64")}
+        own = None
+        if request.encoder is None and request.fingerprint is None:
+            own = encoder.get().name
+
+        def work(_: Deadline) -> bytes:
+            if own is not None:
+                with database.connect() as connection:
+                    space = space_of(connection, own)
+                body.update(encoder=space.encoder, fingerprint=space.fingerprint)
+            return pydantic_core.to_json(_asked(decoding, body))
+
+        return Response(await asking.run(work), media_type="application/json")
 
     return application(
         context,
@@ -82,9 +116,16 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
     )
 
 
-def written(vectors: Vectors, encoding: str) -> list[list[float]] | list[str]:
-    """Vectors `(n, 768)` as an answer writes them."""
-    if encoding == "base64":
-        return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
-    numbers: list[list[float]] = vectors.tolist()
-    return numbers
+def _asked(decoding: Vec2Text, body: dict[str, Any]) -> Any:
+    """What the decoding service answers.
+
+    Raises:
+        ProblemError: 409 or 422, it refuses these vectors; 503, it is not there, or not ready.
+    """
+    try:
+        return decoding.ask(body)
+    except EndpointError as error:
+        if error.status in (409, 422):
+            code = "conflict" if error.status == 409 else "invalid_request"
+            raise ProblemError(error.status, code, str(error)) from error
+        raise from_lvmdb(error) from error

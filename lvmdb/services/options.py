@@ -21,6 +21,7 @@ class ServiceOptions:
         encoder: name of the encoder; None: the dataset's, else lvmdb's default; `none`: no vectors.
         chunker: how ingested texts are cut.
         tagger: who decides codes.
+        inverter, corrector: names or folders of vec2text's two halves; None: the encoder's.
     """
 
     settings: Settings
@@ -30,6 +31,8 @@ class ServiceOptions:
     encoder: str | None = None
     chunker: str = "sentence"
     tagger: str = "embedding"
+    inverter: str | None = None
+    corrector: str | None = None
 
     @property
     def local(self) -> bool:

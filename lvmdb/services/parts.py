@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import text
 
@@ -38,6 +38,28 @@ log = logging.getLogger("lvmdb.services")
 Thing = TypeVar("Thing")
 
 
+class Needed(Protocol):
+    """Something without which a service is not ready."""
+
+    @property
+    def name(self) -> str:
+        """For people, e.g. `encoder`."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not there; None when it is."""
+        ...
+
+    def start(self) -> None:
+        """Begin to load it; called in the service's event loop."""
+        ...
+
+    def stop(self) -> None:
+        """Try no more."""
+        ...
+
+
 class Part(Generic[Thing]):
     """Something that takes a while to load.
 
@@ -57,6 +79,11 @@ class Part(Generic[Thing]):
     def reason(self) -> str | None:
         """Why it is not there; None when it is."""
         return self._reason
+
+    @property
+    def there(self) -> bool:
+        """Whether it is loaded."""
+        return self._reason is None
 
     def get(self) -> Thing:
         """The thing itself.
@@ -83,6 +110,17 @@ class Part(Generic[Thing]):
         """Load it in a thread of its own."""
         # A daemon: a process that is asked to end does not wait for a download.
         threading.Thread(target=self._keep_trying, name=f"lvmdb-{self.name}", daemon=True).start()
+
+    def reload(self, reason: str) -> None:
+        """Load it anew, since what was loaded is of no use any more; nothing if it was not there.
+
+        Args:
+            reason: why, for who asks meanwhile.
+        """
+        if self._reason is None:
+            self._reason = reason
+            log.warning("%s: %s", self.name, reason)
+            self.start()
 
     def stop(self) -> None:
         """Try no more."""

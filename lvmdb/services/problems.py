@@ -99,13 +99,16 @@ class ProblemError(Exception):
             headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body(), status_code=self.status, headers=headers)
+
+    def body(self) -> dict[str, Any]:
+        """What the response holds."""
         error = Error(
             code=self.code,
             message=clean(self.message),
             details=[Detail(field=clean(f), message=clean(m)) for f, m in self.details],
         )
-        body = Problems(error=error).model_dump()
-        return JSONResponse(body, status_code=self.status, headers=headers)
+        return Problems(error=error).model_dump()
 
 
 def clean(text: str) -> str:
@@ -172,7 +175,7 @@ def from_lvmdb(error: LvmdbError) -> ProblemError:
         return ProblemError(422, "invalid_request", said)
     if isinstance(error, CorpusError):
         return ProblemError(409, "conflict", said)
-    return _fault()
+    return internal_error()
 
 
 def from_validation(errors: Iterable[Any]) -> ProblemError:
@@ -211,7 +214,7 @@ def install(app: FastAPI) -> None:
         )
 
     async def fault(_: Request, __: Exception) -> JSONResponse:
-        return _fault().answer()  # the server logs the traceback
+        return internal_error().answer()  # the server logs the traceback
 
     app.add_exception_handler(ProblemError, problem)
     app.add_exception_handler(LvmdbError, lvmdb_error)
@@ -220,7 +223,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, fault)
 
 
-def _fault() -> ProblemError:
+def internal_error() -> ProblemError:
+    """What a caller learns of a fault."""
     return ProblemError(500, "internal_error", "a fault of the service: its log says more")
 
 

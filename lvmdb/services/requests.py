@@ -101,10 +101,7 @@ class StrictRoute(APIRoute):
             context = context_of(request)
             with context.work.place():
                 strict = StrictRequest(request.scope, request.receive)
-                for name in strict.query_params:
-                    raise ProblemError(
-                        422, "invalid_request", f"unknown query parameter '{clean(name)}'"
-                    )
+                _require_no_query(strict)
                 body = await strict.body()
                 _require_json(strict.headers.get("content-type"))
                 if not body.strip():
@@ -113,6 +110,21 @@ class StrictRoute(APIRoute):
                 return await handle(strict)
 
         return strictly
+
+
+class ReadRoute(APIRoute):
+    """A route without a body that asks the database: each request takes one of the places."""
+
+    def get_route_handler(self) -> Handler:
+        """The handler of `APIRoute`, once there is a place."""
+        handle = super().get_route_handler()
+
+        async def placed(request: Request) -> Response:
+            with context_of(request).work.place():
+                _require_no_query(request)
+                return await handle(request)
+
+        return placed
 
 
 def parse(body: bytes) -> Any:
@@ -134,6 +146,11 @@ def parse(body: bytes) -> Any:
     except ValueError as error:
         said = f"the body is not JSON that can be read: {error}"
     raise ProblemError(400, "invalid_json", said)
+
+
+def _require_no_query(request: Request) -> None:
+    for name in request.query_params:
+        raise ProblemError(422, "invalid_request", f"unknown query parameter '{clean(name)}'")
 
 
 def _no_number(name: str) -> NoReturn:

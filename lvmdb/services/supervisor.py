@@ -37,6 +37,9 @@ STEADY = 60.0
 LOG_BYTES, LOGS_KEPT = 10 << 20, 2
 """A log is renamed when it is so large; so many old ones are kept."""
 
+WAITING = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+"""Threads that have nothing to compute sleep, so that other services and the database can."""
+
 BACKLOG = 512
 """Connections that the system holds while nobody accepts them."""
 
@@ -158,7 +161,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Anyone sees arguments.
-            env=child_environment({"LVMDB_DSN": self._options.dsn}),
+            env=child_environment({**WAITING, "LVMDB_DSN": self._options.dsn}),
             pass_fds=inherited,
             encoding="utf-8",
             errors="replace",

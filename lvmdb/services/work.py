@@ -34,6 +34,11 @@ class Deadline:
         self._end = time.monotonic() + seconds
         self._abandoned = False
 
+    @property
+    def left(self) -> float:
+        """Seconds until then; 0 where nobody waits any more."""
+        return 0.0 if self._abandoned else max(0.0, self._end - time.monotonic())
+
     def abandon(self) -> None:
         """Let the work end at its next `check`."""
         self._abandoned = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -19,21 +19,35 @@ from click.testing import CliRunner
 from lvmdb.cli.app import App
 from lvmdb.cli.main import cli
 from lvmdb.corpus import encoders
-from lvmdb.corpus.articles import VectorArticle
+from lvmdb.corpus.articles import VectorArticle, Vectors
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database
+from lvmdb.decoding import decoders
 from lvmdb.decoding.calibration import calibrate, stored_threshold
+from lvmdb.decoding.decoded import Decoded
+from lvmdb.decoding.decoders import DecodingOptions
 from lvmdb.decoding.drift import drift
 from lvmdb.decoding.nearest import NearestDecoder
 from lvmdb.decoding.passages import before, same_concepts
+from lvmdb.decoding.spaces import Space
 from lvmdb.decoding.typed import concepts_of, dataset_chunker
-from lvmdb.errors import LvmdbError, RunError, SequenceError, UnknownNameError, UsageError
+from lvmdb.decoding.vec2text import Inverted
+from lvmdb.errors import (
+    EncoderError,
+    EndpointError,
+    LvmdbError,
+    RunError,
+    SequenceError,
+    UnknownNameError,
+    UsageError,
+)
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.inference import load_inference
 from lvmdb.reports.named import run_report
 from lvmdb.retrieval.searcher import Searcher
 from lvmdb.sequences import sets
 from lvmdb.sequences.sets import SequenceSpec
+from lvmdb.settings import Settings
 from lvmdb.training.plan import plan
 from lvmdb.training.train import train
 
@@ -202,6 +216,15 @@ def test_drift_is_measured_for_each_way(db: Database, searcher: Searcher) -> Non
             assert found["copy"].cosine[2, column] == pytest.approx(
                 vectors[2] @ vectors[5], abs=1e-5
             )
+    widths = set[int]()
+
+    def coded(contexts: Sequence[Vectors]) -> Vectors:
+        widths.update(each.shape[1] for each in contexts)
+        return np.stack([each[-1, :768] for each in contexts])
+
+    # With TMD codes, whatever is read.
+    drift(db, coded, searcher, sequences, "val", steps=2, articles=2, tmd=True)
+    assert widths == {784}
     with pytest.raises(SequenceError, match="no val article of 's' has 10 concepts"):
         drift(db, infer, searcher, sequences, "val", steps=7)
 
@@ -232,6 +255,68 @@ def test_passages_and_typed_texts(db: Database) -> None:
         chunker, own = dataset_chunker(db, "wiki")
         connection.execute("DELETE FROM ingest_job WHERE reader = 't'")
     assert (chunker.name, chunker.options, own) == ("paragraph", {"min_words": 3}, True)
+
+
+class Service:
+    """What stands in for the decoding service: there and ready, or not."""
+
+    why: LvmdbError | None = None
+
+    @classmethod
+    @contextmanager
+    def from_settings(cls, settings: Settings, *, steps: int, beam: int) -> Iterator[Service]:
+        assert (steps, beam) == (2, 4)
+        yield cls()
+
+    def require_ready(self) -> None:
+        if self.why is not None:
+            raise self.why
+
+    def decode(self, vectors: Vectors, encoder: Space) -> list[Inverted]:
+        assert encoder.encoder == "test-encoder"
+        return [Inverted("written", 0.9, each) for each in vectors]
+
+
+def test_decoders_by_name_and_what_they_lack(
+    db: Database, searcher: Searcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    encoder_id = sets.get(db, "s").encoder_id
+    _, ids, vectors = concepts(db, 3)
+    far = -vectors[:1]
+    said: list[str] = []
+
+    def decoded(method: str, asked: Vectors) -> Decoded:
+        options = DecodingOptions(method, k=1, steps=2)
+        settings = Settings(home=tmp_path)
+        said.clear()
+        with decoders.decoder(db, settings, searcher, encoder_id, options, said.append) as made:
+            (found,) = made.decode(asked)
+        return found
+
+    monkeypatch.setattr(decoders, "Vec2Text", Service)
+    monkeypatch.setattr(decoders, "stored_threshold", lambda *_: None)
+    assert decoded("nearest", far).why is None
+    assert decoded("auto", far).why == "no threshold is calibrated"
+    assert "run 'lvmdb decode calibrate --run-id N'" in said[0]
+    monkeypatch.setattr(decoders, "stored_threshold", lambda *_: 0.8)
+    # Vectors of an encoder without a fingerprint are nobody's to decode.
+    assert decoded("auto", far).method == "nearest"
+    assert "below a cosine of 0.80 texts stay the nearest concept's" in said[0]
+    assert "has no fingerprint" in said[0]
+    with pytest.raises(EncoderError, match="has no fingerprint"):
+        decoded("vec2text", far)
+    monkeypatch.setattr(decoders, "space_of", lambda _, name: Space(name, "f"))
+    assert decoded("auto", vectors[:1]).hits[0].cpe_id == ids[0]
+    found = decoded("auto", far)
+    assert (found.text, found.method, len(found.hits), said) == ("written", "vec2text", 1, [])
+    assert decoded("vec2text", vectors[:1]).text == "written"
+    monkeypatch.setattr(Service, "why", EndpointError("away"))
+    assert decoded("auto", far).why == "below 0.80, and there is no vec2text"
+    assert said == ["below a cosine of 0.80 texts stay the nearest concept's: away"]
+    with pytest.raises(EndpointError, match="away"):
+        decoded("vec2text", far)
+    with pytest.raises(UnknownNameError, match="unknown way to decode 'nearst'; did you mean"):
+        DecodingOptions("nearst")
 
 
 @pytest.fixture
@@ -340,6 +425,8 @@ def test_generate_as_a_command(db: Database, run: Run, monkeypatch: pytest.Monke
     assert "ended by length" in words
     assert "search: p50" in words
     assert "the text is cut by the sentence chunker" in said
+    # Whoever is to rewrite it is looked for before anything is generated.
+    run(*asked, *typed, "--smooth", fails="LVMDB_LLM_URL")
     run(*asked, fails="give --text or --article")
     run(*asked, *typed, "--at", 3, fails="--article and --at go together")
     run(*asked, *typed, "--loop", "vec2text", fails="add --decode vec2text")

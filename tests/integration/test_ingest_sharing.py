@@ -22,9 +22,10 @@ from lvmdb.corpus.chunker import get_chunker
 from lvmdb.corpus.encoder import PROBE_SENTENCES, EncoderSpec
 from lvmdb.corpus.episodes import EpisodeOptions
 from lvmdb.corpus.ingest import ingest
+from lvmdb.corpus.job_task import Task
 from lvmdb.corpus.plan import IngestPlan
 from lvmdb.corpus.readers.registry import get_reader
-from lvmdb.corpus.shared_job import Orphaned, SharedJob, Task
+from lvmdb.corpus.shared_job import Orphaned, SharedJob
 from lvmdb.corpus.tagging import Tag
 from lvmdb.corpus.worker_session import HEARTBEAT_EVERY, LOCK_CLASS
 from lvmdb.db.engine import Database
@@ -347,7 +348,7 @@ def test_ranges_behind_the_end_do_not_say_where_it_is(
     advanced: list[int] = []
     whole = replace(plan, encoder=None, tagger=None, episodes=None, range_articles=ARTICLES)
     pipeline.Pipeline(db, whole, alone, None, advanced.append).run()
-    state = "SELECT ordinal, ingest_range.read, ranges FROM ingest_range JOIN ingest_job USING (job_id) "
+    state = "SELECT ordinal, r.read, ranges FROM ingest_range r JOIN ingest_job USING (job_id) "
     assert sql(state + "WHERE job_id = %s", [alone.job_id]) == [(1, 0, None)]
     for job in (first, second, third, long, short, alone):
         job.leave()
