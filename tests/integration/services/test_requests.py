@@ -315,14 +315,15 @@ def _posted(app: Any, messages: list[dict[str, object]]) -> dict[str, Any]:
 def database_away(server_dsn: str, db: Database) -> Iterator[None]:
     """For a while connections to a database are refused, as when its server is down."""
     name = str(conninfo.conninfo_to_dict(db.dsn)["dbname"])
-    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-    names = sql.Identifier(name), sql.Identifier(f"{name}_away")
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(rename.format(*names))
+        connection.execute(allow.format(sql.Identifier(name), False))
+        connection.execute(end, [name])
         try:
             yield
         finally:
-            connection.execute(rename.format(*reversed(names)))
+            connection.execute(allow.format(sql.Identifier(name), True))
 
 
 def test_a_database_that_went_away_is_said_and_come_back_to(
