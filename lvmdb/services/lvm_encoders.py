@@ -129,7 +129,8 @@ class KeptEncoder:
         """Why it is not there; None when it is."""
         model = self._kept.model
         if model is None:
-            return "waits for the model, whose dataset says which it is"
+            waits = self._kept.reason is not None
+            return "waits for the model, whose dataset says which it is" if waits else None
         return self._encoders.part(model.dataset).reason
 
     def start(self) -> None:

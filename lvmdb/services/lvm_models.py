@@ -295,7 +295,7 @@ class Kept:
         self._store, self._promoted, self._then = store, promoted, then
         self._task: asyncio.Task[None] | None = None
         self.model: Inference | None = None
-        """The one that is loaded now; None while there is none."""
+        """The one that is loaded now; None while there is none, or none is promoted."""
         self.reason: str | None = LOADING
         """Why there is none, or why the one that is promoted is not used."""
 
@@ -314,6 +314,10 @@ class Kept:
                 self.model = await self._store.get(self._promoted)
                 self.reason = None
                 self._then(self.model)
+            except UnknownNameError:
+                # Before the first run is promoted there is nothing to wait for: runs are served by
+                # their numbers.
+                self.model = self.reason = None
             except ProblemError as error:
                 self.reason = error.message
             except LvmdbError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import ask
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
@@ -97,9 +98,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> Rows:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def planned(
         self, architecture: str, seed: int = 0, loss: str | None = None, **given: object
