@@ -32,7 +32,7 @@ from lvmdb.decoding.passages import snapped
 from lvmdb.evaluation.inference import load_inference
 from lvmdb.models.lstm import LSTM
 from lvmdb.retrieval.searcher import Searcher
-from lvmdb.services import lvm, lvm_models, parts
+from lvmdb.services import lvm, lvm_models, lvm_names, parts
 from lvmdb.services.context import Context
 from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions
@@ -47,7 +47,7 @@ Serving = Callable[..., AbstractContextManager[TestClient]]
 @pytest.fixture(autouse=True)
 def _promptly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What names stand for is asked at every request."""
-    monkeypatch.setattr(lvm_models, "FRESH", 0.02)
+    monkeypatch.setattr(lvm_names, "FRESH", 0.02)
     monkeypatch.setattr(parts, "FRESH", 0.0)
 
 
@@ -370,7 +370,7 @@ def test_a_name_that_moves_is_followed_and_a_run_that_is_not_itself_refused(
     monkeypatch.setattr(lvm_models, "REFUSED_SECONDS", 0.0)
 
     def asked(model: object = "moving") -> httpx2.Response:
-        time.sleep(2 * lvm_models.FRESH)
+        time.sleep(2 * lvm_names.FRESH)
         body = {"context": coded(served.articles[0].vectors[:3]), "model": model}
         return client.post("/infer", json=body)
 
