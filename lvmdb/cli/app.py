@@ -85,7 +85,7 @@ class App:
         Raises:
             RevisionError: it is at another one.
         """
-        from lvmdb.db.migrate import require_head
+        from lvmdb.db.revisions import require_head
 
         database = self.connect()
         require_head(database)

@@ -28,6 +28,7 @@ def migrate(app: App, revision: str | None, as_sql: bool, check: bool, yes: bool
       lvmdb migrate --sql > schema.sql
     """
     from lvmdb.db import migrate as migrations
+    from lvmdb.db import revisions
 
     if check and (as_sql or revision):
         raise UsageError("--check goes with neither --sql nor --to")
@@ -39,7 +40,7 @@ def migrate(app: App, revision: str | None, as_sql: bool, check: bool, yes: bool
         differences = migrations.drift(database)
         if differences:
             raise RevisionError(f"{len(differences)} differences: {'; '.join(differences[:5])}")
-        click.echo(f"at {migrations.head()}, no difference")
+        click.echo(f"at {revisions.head()}, no difference")
         return
     if migrations.goes_down(database, revision or "head") and not yes:
         click.confirm("Go down? Tables of later revisions are dropped.", abort=True, err=True)

@@ -11,13 +11,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
 
 from lvmdb.db import native
 from lvmdb.db.engine import Database
 from lvmdb.db.files import project_folder
+from lvmdb.db.revisions import current_revision, known, refuse_unknown, require_head
 from lvmdb.db.schema.tables import metadata
-from lvmdb.errors import RevisionError, UnknownNameError
+from lvmdb.errors import UnknownNameError
 
 LOCK_KEY = 0x6C766D6462
 """Key of the advisory lock under which migrations run: "lvmdb" in ASCII."""
@@ -53,7 +53,7 @@ def upgrade(db: Database, revision: str = "head") -> tuple[str | None, str | Non
     with db.connect() as connection:
         before = current_revision(connection)
         connection.rollback()
-        _refuse_unknown(script, before)
+        refuse_unknown(before)
         config = _config()
         config.attributes["connection"] = connection
         if _is_below(script, target, before):
@@ -76,7 +76,7 @@ def goes_down(db: Database, revision: str) -> bool:
     target = _resolve(script, revision)
     with db.connect() as connection:
         current = current_revision(connection)
-    _refuse_unknown(script, current)
+    refuse_unknown(current)
     return _is_below(script, target, current)
 
 
@@ -88,36 +88,6 @@ def upgrade_sql(revision: str = "head") -> str:
     config = _config(output=out)
     command.upgrade(config, target or "base", sql=True)
     return out.getvalue()
-
-
-def head() -> str:
-    """The newest revision of this program."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None, "the project has migrations"
-    return revision
-
-
-def current_revision(connection: Connection) -> str | None:
-    """The revision of the database; None where no migration has run."""
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def require_head(db: Database) -> None:
-    """Refuse to work on a database at another revision than the program's.
-
-    Raises:
-        RevisionError: it is older, newer or unknown.
-    """
-    with db.connect() as connection:
-        current = current_revision(connection)
-    if current == head():
-        return
-    if current is None:
-        raise RevisionError("the database has no lvmdb tables yet: run 'lvmdb migrate'")
-    _refuse_unknown(ScriptDirectory.from_config(_config()), current)
-    raise RevisionError(
-        f"the database is at revision {current}, the program at {head()}: run 'lvmdb migrate'"
-    )
 
 
 def drift(db: Database) -> list[str]:
@@ -152,9 +122,8 @@ def _resolve(script: ScriptDirectory, revision: str) -> str | None:
         return None
     if revision == "head":
         return script.get_current_head()
-    known = [s.revision for s in script.walk_revisions()]
-    if revision not in known:
-        raise UnknownNameError("revision", revision, ["head", "base", *known])
+    if revision not in known():
+        raise UnknownNameError("revision", revision, ["head", "base", *known()])
     return revision
 
 
@@ -163,14 +132,6 @@ def _is_below(script: ScriptDirectory, target: str | None, current: str | None) 
         return False
     below = {s.revision for s in script.iterate_revisions(current, "base")}
     return target is None or target in below
-
-
-def _refuse_unknown(script: ScriptDirectory, revision: str | None) -> None:
-    if revision is not None and revision not in {s.revision for s in script.walk_revisions()}:
-        raise RevisionError(
-            f"the database is at revision {revision}, which this program does not know: "
-            "upgrade lvmdb"
-        )
 
 
 def _flat(differences: list[Any]) -> Iterator[tuple[Any, ...]]:

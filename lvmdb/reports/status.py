@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from lvmdb.db.engine import Database
-from lvmdb.db.migrate import current_revision, head
 from lvmdb.db.queries import query
+from lvmdb.db.revisions import current_revision, head
 
 SETTINGS = (
     "shared_buffers",

@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 from sqlalchemy import text
 
 from lvmdb.db.engine import Database
-from lvmdb.db.migrate import require_head
+from lvmdb.db.revisions import require_head
 from lvmdb.errors import ConnectionLostError, LvmdbError, ServiceError
 from lvmdb.services.problems import DATABASE_AWAY, clean, not_ready
 

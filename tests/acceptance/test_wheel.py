@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lvmdb.db import migrate
+from lvmdb.db import revisions
 from lvmdb.db.engine import Database
 
 Lvmdb = Callable[..., str]
@@ -67,7 +67,7 @@ def test_the_checkout_is_out_of_sight(environment: Path, tmp_path: Path) -> None
 def test_it_does_its_work(lvmdb: Lvmdb, db: Database) -> None:
     assert lvmdb("--version").startswith("lvmdb, version ")
     assert "CREATE TABLE cpe_entry" in lvmdb("migrate", "--sql")
-    assert lvmdb("migrate", "--dsn", db.dsn) == f"at {migrate.head()}\n"
+    assert lvmdb("migrate", "--dsn", db.dsn) == f"at {revisions.head()}\n"
     assert lvmdb("migrate", "--dsn", db.dsn, "--check").endswith("no difference\n")
     assert "leaderboard" in lvmdb("report")
     empty = lvmdb("report", "leaderboard", "--dsn", db.dsn, "--format", "csv", "-q")

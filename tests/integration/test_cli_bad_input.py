@@ -24,7 +24,7 @@ import torch
 from psycopg import conninfo, sql
 
 from lvmdb.cli import main as program
-from lvmdb.db import claims, migrate
+from lvmdb.db import claims, migrate, revisions
 from lvmdb.db.engine import Database
 
 Fresh = Callable[..., AbstractContextManager[Database]]
@@ -526,7 +526,7 @@ def test_a_database_at_another_revision(
 
     assert "the database has no lvmdb tables yet: run 'lvmdb migrate'" in said()
     migrate.upgrade(empty, "0003")
-    assert f"at revision 0003, the program at {migrate.head()}: run 'lvmdb migrate'" in said()
+    assert f"at revision 0003, the program at {revisions.head()}: run 'lvmdb migrate'" in said()
     with empty.raw_connection() as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     unknown = "at revision 9999, which this program does not know: upgrade lvmdb"

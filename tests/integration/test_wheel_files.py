@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lvmdb.db import files, migrate, queries
+from lvmdb.db import files, migrate, queries, revisions
 from lvmdb.db.engine import Database
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -19,10 +19,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ASK = """
 import json, sys
 import lvmdb
-from lvmdb.db import files, migrate, queries
+from lvmdb.db import files, migrate, queries, revisions
 print(json.dumps({
     "package": lvmdb.__file__,
-    "head": migrate.head(),
+    "head": revisions.head(),
     "reports": queries.report_names(),
     "statement": str(queries.query("sequences", "stream_spans")),
     "folders": [str(files.project_folder(name)) for name in ("sql", "migrations")],
@@ -65,7 +65,7 @@ def test_a_wheel_carries_them_inside_the_package(wheel: Path, tmp_path: Path, db
     answer = ask(wheel, tmp_path, db.dsn)
     assert answer == {
         "package": str(wheel / "lvmdb" / "__init__.py"),
-        "head": migrate.head(),
+        "head": revisions.head(),
         "reports": queries.report_names(),
         "statement": str(queries.query("sequences", "stream_spans")),
         "folders": [str(wheel / "lvmdb" / name) for name in ("sql", "migrations")],

@@ -13,7 +13,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from lvmdb.db import migrate
+from lvmdb.db import migrate, revisions
 from lvmdb.db.engine import Database
 from lvmdb.db.files import project_folder
 from lvmdb.errors import DatabaseError, RevisionError, UnknownNameError
@@ -27,13 +27,9 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def revisions() -> list[str]:
-    return [script.revision for script in scripts().walk_revisions()][::-1]
-
-
 def revision_of(db: Database) -> str | None:
     with db.connect() as connection:
-        return migrate.current_revision(connection)
+        return revisions.current_revision(connection)
 
 
 def set_revision(db: Database, revision: str) -> None:
@@ -42,8 +38,9 @@ def set_revision(db: Database, revision: str) -> None:
 
 
 def test_the_revisions_are_one_line_with_one_head() -> None:
-    assert scripts().get_heads() == [migrate.head()]
-    assert revisions() == [f"{n:04}" for n in range(1, len(revisions()) + 1)]
+    assert scripts().get_heads() == [revisions.head()]
+    chained = [script.revision for script in scripts().walk_revisions()][::-1]
+    assert chained == revisions.known() == [f"{n:04}" for n in range(1, len(chained) + 1)]
 
 
 def test_files_are_named_by_number_and_what_they_do() -> None:
@@ -54,7 +51,7 @@ def test_files_are_named_by_number_and_what_they_do() -> None:
 
 def test_each_step_goes_up_down_and_up_again(empty: Database, schema_of: SchemaOf) -> None:
     before = schema_of(empty)
-    for revision in revisions():
+    for revision in revisions.known():
         start = revision_of(empty)
         assert migrate.upgrade(empty, revision) == (start, revision)
         up = schema_of(empty)
@@ -69,16 +66,16 @@ def test_each_step_goes_up_down_and_up_again(empty: Database, schema_of: SchemaO
 
 
 def test_base_leaves_nothing_but_the_extension(db: Database, schema_of: SchemaOf) -> None:
-    assert migrate.upgrade(db, "base") == (migrate.head(), None)
+    assert migrate.upgrade(db, "base") == (revisions.head(), None)
     assert all("alembic_version" in line for line in schema_of(db))
     with db.raw_connection() as connection:
         assert connection.execute("SELECT count(*) FROM pg_extension WHERE extname = 'vector'")
-    assert migrate.upgrade(db) == (None, migrate.head())
+    assert migrate.upgrade(db) == (None, revisions.head())
 
 
 def test_head_twice_changes_nothing(db: Database, schema_of: SchemaOf) -> None:
     before = schema_of(db)
-    assert migrate.upgrade(db) == (migrate.head(), migrate.head())
+    assert migrate.upgrade(db) == (revisions.head(), revisions.head())
     assert schema_of(db) == before
 
 
@@ -103,7 +100,7 @@ def test_who_waits_too_long_for_another_migration_is_told(
         with pytest.raises(DatabaseError, match="lock timeout"):
             migrate.upgrade(empty)
         assert time.monotonic() - began < 10
-    assert migrate.upgrade(empty)[1] == migrate.head()
+    assert migrate.upgrade(empty)[1] == revisions.head()
 
 
 def test_a_failing_migration_leaves_the_step_before(empty: Database, schema_of: SchemaOf) -> None:
@@ -117,14 +114,14 @@ def test_a_failing_migration_leaves_the_step_before(empty: Database, schema_of: 
     assert revision_of(empty) == "0002"
     with empty.raw_connection() as connection:
         connection.execute("DROP TABLE evaluation")
-    assert migrate.upgrade(empty) == ("0002", migrate.head())
+    assert migrate.upgrade(empty) == ("0002", revisions.head())
 
 
 def test_the_sql_makes_the_same_schema(empty: Database, db: Database, schema_of: SchemaOf) -> None:
     with empty.raw_connection(autocommit=True) as connection:
         connection.execute(migrate.upgrade_sql().encode())
     assert schema_of(empty) == schema_of(db)
-    assert revision_of(empty) == migrate.head()
+    assert revision_of(empty) == revisions.head()
 
 
 def test_the_sql_ends_where_it_is_told_to(empty: Database) -> None:
@@ -145,22 +142,22 @@ def test_unknown_revisions_are_named_with_those_that_exist(db: Database) -> None
 def test_a_database_of_a_newer_program_is_left_alone(db: Database, schema_of: SchemaOf) -> None:
     set_revision(db, "9999")
     before = schema_of(db)
-    for call in (migrate.upgrade, migrate.require_head, migrate.drift):
+    for call in (migrate.upgrade, revisions.require_head, migrate.drift):
         with pytest.raises(RevisionError, match=r"9999.*upgrade lvmdb"):
             call(db)
     assert schema_of(db) == before
 
 
 def test_an_older_database_is_refused_until_migrated(db: Database) -> None:
-    migrate.require_head(db)
+    revisions.require_head(db)
     migrate.upgrade(db, "0003")
     with pytest.raises(RevisionError, match=r"at revision 0003.*run 'lvmdb migrate'"):
-        migrate.require_head(db)
+        revisions.require_head(db)
 
 
 def test_an_empty_database_is_refused_until_migrated(empty: Database) -> None:
     with pytest.raises(RevisionError, match="no lvmdb tables yet: run 'lvmdb migrate'"):
-        migrate.require_head(empty)
+        revisions.require_head(empty)
 
 
 def test_no_setting_of_the_migration_is_left_in_the_session(empty: Database) -> None:
