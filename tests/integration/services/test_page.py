@@ -39,7 +39,7 @@ def test_every_service_has_an_example() -> None:
 def test_an_example_is_answered_as_the_page_says(
     clients: Mapping[str, TestClient], command: str, said: str
 ) -> None:
-    asked, *piped = command.split("| ")
+    asked, *piped = re.split(r"\|\s+", command)
     words = shlex.split(asked)
     client, path = clients[_name(asked)], urlsplit(words[2]).path
     if "-d" in words:
@@ -101,7 +101,7 @@ def test_the_ports_and_paths_are_the_real_ones(clients: Mapping[str, TestClient]
 
 
 def _name(command: str) -> str:
-    port = urlsplit(shlex.split(command.split("| ")[-1])[2]).port
+    port = urlsplit(shlex.split(re.split(r"\|\s+", command)[-1])[2]).port
     assert port is not None
     return BY_PORT[port]
 
