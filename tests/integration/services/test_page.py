@@ -51,9 +51,9 @@ def test_an_example_is_answered_as_the_page_says(
     if piped:
         chosen, last = (shlex.split(each) for each in piped)
         names = chosen[1].strip("{}").split(", ")
-        body = {name: answer.json()[name] for name in names}
+        sent = {name: answer.json()[name] for name in names}
         path = urlsplit(last[2]).path
-        answer = clients[_name(command)].post(path, json=body)
+        answer = clients[_name(command)].post(path, json=sent)
     assert answer.status_code == 200, answer.text
     expected = json.loads(said)
     _alike(answer.json(), expected, path)

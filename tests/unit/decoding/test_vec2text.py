@@ -94,7 +94,7 @@ def test_what_a_service_refuses_is_said_in_one_line(
     with pytest.raises(EndpointAwayError, match="check LVMDB_TOKEN"):
         client.texts(vectors(1), SPACE)
     good = packed(vectors(1))
-    for wrong in (
+    wrongs: tuple[object, ...] = (
         {},
         [],
         {"texts": ["a"]},
@@ -102,7 +102,8 @@ def test_what_a_service_refuses_is_said_in_one_line(
         {"texts": [1], "vectors": good},
         {"texts": ["a"], "vectors": ["AAAA"]},
         {"texts": ["a"], "vectors": packed(np.full((1, 768), np.nan, np.float32))},
-    ):
+    )
+    for wrong in wrongs:
         server.then(200, wrong)
         with pytest.raises(EndpointError, match="something else than a text and a vector for each"):
             client.texts(vectors(1), SPACE)
