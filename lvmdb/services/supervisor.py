@@ -7,7 +7,6 @@ whole: its last line says why.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import logging.handlers
@@ -22,9 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lvmdb.errors import ServiceError, UsageError
+from lvmdb.errors import ServiceError
 from lvmdb.services import records
-from lvmdb.services.catalogue import GRACE, HIGHEST_PORT, LIVE, REFUSED, SERVICES, Service
+from lvmdb.services.addresses import decoding_address, listen
+from lvmdb.services.catalogue import GRACE, LIVE, REFUSED, Service
 from lvmdb.services.options import ServiceOptions, require_token
 from lvmdb.settings import child_environment
 
@@ -42,9 +42,6 @@ LOG_BYTES, LOGS_KEPT = 10 << 20, 2
 
 WAITING = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 """Threads that have nothing to compute sleep, so that other services and the database can."""
-
-BACKLOG = 512
-"""Connections that the system holds while nobody accepts them."""
 
 _TICK = 0.1
 
@@ -117,18 +114,6 @@ def _end(children: list[_Child]) -> None:
         for child in children:
             child.look()
         time.sleep(_TICK)
-
-
-def decoding_address(options: ServiceOptions, base: int) -> dict[str, str]:
-    """The variable that tells services where the decoding service would be among them.
-
-    It is empty where another is set, or where the ports end before it.
-    """
-    port = base + SERVICES["decoding"].offset
-    if options.settings.decoding_url is not None or port > HIGHEST_PORT:
-        return {}
-    host = records.EVERY_HOST.get(options.host, options.host)
-    return {"LVMDB_DECODING_URL": records.Record("decoding", host, port, os.getpid()).url}
 
 
 class _Child:
@@ -308,33 +293,6 @@ class _Child:
                 self._was_live = True
                 self._write(live=True)
                 self._tell(f"answers at {self._record.url}")
-
-
-def listen(host: str, port: int, service: str) -> socket.socket:
-    """A socket that listens there.
-
-    Raises:
-        ServiceError: the port is taken, or not to be had.
-        UsageError: the host is not an address of this machine.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        raise UsageError(f"--host {host}: no such address") from None
-    family, *_, address = found[0]
-    try:
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServiceError(
-                f"port {port} of {host}, for {service}, is taken: stop what listens there, or "
-                "choose other ports with --port-base"
-            ) from None
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host}: not an address of this machine") from None
-        raise ServiceError(
-            f"cannot listen on port {port} of {host}, for {service}: {error.strerror}"
-        ) from error
 
 
 def _log(path: Path, name: str) -> logging.Logger:
