@@ -9,18 +9,21 @@ VENV   ?= .venv
 TORCH_FLAGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on
+# Bytecode is made of what is imported, when it is: of all that is installed it takes a minute.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on --no-compile
 
 .PHONY: demo test check wheel clean
 .DELETE_ON_ERROR:
 
+# Bytecode is kept, whatever the environment says of it.
+demo test: export PYTHONDONTWRITEBYTECODE=
+
 demo: $(VENV)/.demo
 	$(BIN)/lvmdb demo $(ARGS)
 
-# A process a core: their OpenMP threads would only wait for each other. The tests start hundreds of
-# processes, so bytecode is kept, whatever the environment says of it.
+# A process a core: their OpenMP threads would only wait for each other.
 test: $(VENV)/.dev $(VENV)/.vec2text
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -87,9 +87,16 @@ def thread_counts() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with changes, for a process that it starts."""
-    return {**os.environ, **changes}
+def child_environment(
+    changes: Mapping[str, str], unless_set: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """This process's environment with changes, for a process that it starts.
+
+    Args:
+        changes: what is other there.
+        unless_set: what is there if this process's has no word on it.
+    """
+    return {**(unless_set or {}), **os.environ, **changes}
 
 
 def visible_gpus() -> list[str] | None:

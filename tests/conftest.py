@@ -215,9 +215,11 @@ def fresh_database(server_dsn: str) -> Iterator[FreshDatabase]:
             "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy",
             *(name, base if migrated else "template0"),
         )
+        database = Database(dsn(name))
         try:
-            yield Database(dsn(name))
+            yield database
         finally:
+            database.close()
             # The server waits a tenth of a second for a session that is just ending, so the
             # database that goes now is an older one.
             left.append(name)

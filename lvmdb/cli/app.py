@@ -73,6 +73,8 @@ class App:
                 self.progress.say(f"started PostgreSQL in {server.data}")
             dsn = server.dsn
         database = Database(dsn)
+        if (context := click.get_current_context(silent=True)) is not None:
+            context.call_on_close(database.close)
         database.check()
         return database
 

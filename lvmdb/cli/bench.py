@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from lvmdb.cli.app import App, Group, format_option, pass_app
-from lvmdb.cli.bench_common import counts, finish, picture_option, sequences_option, shapes_of
+from lvmdb.cli.bench_common import (
+    counts,
+    finish,
+    picture_option,
+    repetitions_option,
+    sequences_option,
+    shapes_of,
+)
 from lvmdb.cli.bench_generate import generate
 from lvmdb.cli.bench_ingest import ingest
 from lvmdb.cli.bench_retrieval import retrieval
@@ -30,14 +37,7 @@ def bench() -> None:
 
 @bench.command()
 @sequences_option
-@click.option(
-    "--repetitions",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Measured passes; the slow contenders have one.",
-)
+@repetitions_option(5, "; the slow contenders have one")
 @click.option(
     "--readers",
     default="1,2,4",
@@ -109,14 +109,7 @@ def stream(
     metavar="N",
     help="Of a pass; they are held in memory as well.",
 )
-@click.option(
-    "--repetitions",
-    default=3,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Measured passes.",
-)
+@repetitions_option(3)
 @click.option(
     "--readers",
     default=1,
@@ -194,14 +187,7 @@ def train(
     metavar="N",
     help="Forward and backward, so often in a pass.",
 )
-@click.option(
-    "--repetitions",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Measured passes.",
-)
+@repetitions_option(5)
 @device_option
 @picture_option
 @format_option

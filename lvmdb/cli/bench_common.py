@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvmdb.cli.app import App, OutputFile, show
+from lvmdb.cli.app import App, Function, OutputFile, show
 
 if TYPE_CHECKING:
     from lvmdb.db.benchmarks import Measured
@@ -42,6 +42,18 @@ picture_option = click.option(
     type=OutputFile(),
     help="Where the picture goes; by default to LVMDB_HOME/pictures.",
 )
+
+
+def repetitions_option(default: int, note: str = "") -> Callable[[Function], Function]:
+    """`--repetitions N`, so many if it is left out; `note` ends what it is said to be."""
+    return click.option(
+        "--repetitions",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"Measured passes{note}.",
+    )
 
 
 def finish(

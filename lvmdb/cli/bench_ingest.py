@@ -7,21 +7,14 @@ from pathlib import Path
 import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app
-from lvmdb.cli.bench_common import finish, picture_option
+from lvmdb.cli.bench_common import finish, picture_option, repetitions_option
 from lvmdb.cli.ingest_options import PlanOptions, plan_options
 
 
 @click.command(cls=Command)
 @click.argument("source")
 @plan_options
-@click.option(
-    "--repetitions",
-    default=3,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Measured passes.",
-)
+@repetitions_option(3)
 @picture_option
 @format_option
 @pass_app

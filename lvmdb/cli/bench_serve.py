@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app
-from lvmdb.cli.bench_common import counts, finish, picture_option
+from lvmdb.cli.bench_common import counts, finish, picture_option, repetitions_option
 
 
 @click.command(cls=Command)
@@ -42,14 +42,7 @@ from lvmdb.cli.bench_common import counts, finish, picture_option
     metavar="S",
     help="Of each pass.",
 )
-@click.option(
-    "--repetitions",
-    default=3,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Measured passes.",
-)
+@repetitions_option(3)
 @picture_option
 @format_option
 @pass_app

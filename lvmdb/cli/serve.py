@@ -66,7 +66,7 @@ def serve() -> None:
 @click.option(
     "--encoder",
     metavar="E",
-    help="A model's name or folder, or none (ingest).  [default: the dataset's, else "
+    help="A model's name or folder, or none (ingest, lvm).  [default: the dataset's, else "
     "sentence-transformers/gtr-t5-base]",
 )
 @click.option(

@@ -17,8 +17,8 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.cpesh import Written, parsed, question_about
 from lvmdb.corpus.jobs import Job, job
 from lvmdb.corpus.llm import Llm
-from lvmdb.corpus.retag import refuse_for_runs, vector_text
-from lvmdb.corpus.store import Stored, require_dataset
+from lvmdb.corpus.retag import require_changeable, vector_text
+from lvmdb.corpus.store import Stored
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.errors import EndpointError
@@ -66,10 +66,8 @@ def enrich(
         CorpusError: there are runs that read its probes.
         EndpointAwayError: the language model does not answer; what was written before is kept.
     """
-    require_dataset(db, dataset)
+    require_changeable(db, dataset, "probes", anyway=anyway)
     with db.connect() as connection:
-        if not anyway:
-            refuse_for_runs(connection, dataset, "probes")
         asked = {"dataset": dataset}
         pending = connection.execute(query("enrichment", "concepts_without_probe"), asked)
         total = pending.scalar_one()

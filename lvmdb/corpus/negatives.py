@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lvmdb.corpus.jobs import job
-from lvmdb.corpus.retag import grouped, refuse_for_runs
-from lvmdb.corpus.store import Stored, require_dataset
+from lvmdb.corpus.retag import grouped, require_changeable
+from lvmdb.corpus.store import Stored
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.errors import CorpusError
@@ -80,12 +80,10 @@ def choose_negatives(
         UnknownNameError: there is no such dataset.
         CorpusError: it has no vectors, or there are runs that read its probes.
     """
-    require_dataset(db, dataset)
+    require_changeable(db, dataset, "probes", anyway=anyway)
     size = window or Window()
     asked = {"dataset": dataset, "every": every}
     with db.connect() as connection:
-        if not anyway:
-            refuse_for_runs(connection, dataset, "probes")
         found = connection.execute(query("enrichment", "articles_without_negatives"), asked).all()
         vectors = connection.execute(query("enrichment", "has_vectors"), {"dataset": dataset})
         if not vectors.scalar_one():

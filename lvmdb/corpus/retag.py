@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.jobs import Job, job
@@ -84,10 +83,8 @@ def retag(
         CorpusError: there are runs that read its codes.
         EndpointAwayError: the language model does not answer; what was decided before is kept.
     """
-    require_dataset(db, dataset)
+    require_changeable(db, dataset, "codes", anyway=anyway)
     with db.connect() as connection:
-        if not anyway:
-            refuse_for_runs(connection, dataset, "codes")
         found = connection.execute(
             query("enrichment", "articles_to_tag"), {"dataset": dataset, "every": every}
         ).all()
@@ -118,19 +115,27 @@ def retag(
     return outcome
 
 
-def refuse_for_runs(connection: Connection, dataset: str, what: str) -> None:
-    """Refuse a change that would make runs refuse their data.
+def require_changeable(db: Database, dataset: str, what: str, *, anyway: bool) -> None:
+    """Refuse a dataset that is not there, and a change that would make runs refuse their data.
 
     Args:
-        connection: to the database.
+        db: the database.
         dataset: whose concepts are to change.
         what: "codes" or "probes".
+        anyway: whatever runs there are.
 
     Raises:
+        UnknownNameError: there is no such dataset.
         CorpusError: there are such runs.
     """
-    found = connection.execute(query("enrichment", f"runs_that_read_{what}"), {"dataset": dataset})
-    runs = [str(row.run_id) for row in found]
+    require_dataset(db, dataset)
+    if anyway:
+        return
+    with db.connect() as connection:
+        found = connection.execute(
+            query("enrichment", f"runs_that_read_{what}"), {"dataset": dataset}
+        )
+        runs = [str(row.run_id) for row in found]
     if runs:
         listed = ", ".join(runs[:8]) + (", ..." if len(runs) > 8 else "")
         raise CorpusError(

@@ -7,44 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from lvmdb.corpus.articles import Vectors
-from lvmdb.corpus.batches import BatchedEncoder
 from lvmdb.corpus.encoder import EncoderSpec, check_dimension
-from lvmdb.corpus.precision import budgets, dtype_of, quantise
+from lvmdb.corpus.local_encoder import LocalEncoder, loading
+from lvmdb.corpus.precision import dtype_of
 from lvmdb.corpus.quiet import quiet
 from lvmdb.corpus.weights import WEIGHTS, is_complete, revision
-from lvmdb.db.types import DIMENSION
 from lvmdb.errors import EncoderError, MissingDependencyError
 
 
-class SentenceEncoder(BatchedEncoder):
+class SentenceEncoder(LocalEncoder):
     """A loaded sentence encoder; use `SentenceEncoder.load`.
 
-    Attributes:
-        spec: how it was loaded.
-        revision: SHA-256 of its `model.safetensors`; else the hub's commit; else SHA-256 of its
-            older kind of weights.
+    Attributes, beside those of `LocalEncoder`:
         pooling: how token vectors become one, e.g. `"mean"`.
         normalised: whether the model itself ends by normalising. (`encode` gives unit norm
             either way.)
-        dimension: always 768.
         max_tokens: what lies behind this many tokens of a text does not count.
-        precision: what it computes in.
-        device: where it runs, e.g. `"cpu"`.
     """
 
-    dimension = DIMENSION
-
     def __init__(self, model: Any, spec: EncoderSpec, found_revision: str) -> None:
-        super().__init__(spec)
-        self._model = model
-        self.revision = found_revision
+        super().__init__(model, spec, found_revision)
         pooling = [m for m in model if type(m).__name__ == "Pooling"]
         self.pooling = str(getattr(pooling[0], "pooling_mode", "mean")) if pooling else "none"
         self.normalised = any(type(m).__name__ == "Normalize" for m in model)
         self.max_tokens = int(model.max_seq_length or 0)
-        self.precision = spec.precision or "fp32"
-        self.device = str(model.device)
-        self.budget, self.most = budgets(self.device)
 
     @classmethod
     def load(cls, folder: Path, spec: EncoderSpec, device: str = "cpu") -> SentenceEncoder:
@@ -72,24 +58,17 @@ class SentenceEncoder(BatchedEncoder):
                 f"{folder} does not hold a sentence-transformers model: modules.json or"
                 f" {WEIGHTS} is missing"
             )
-        try:
-            with quiet():
-                model = SentenceTransformer(
-                    str(folder),
-                    device=device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": dtype_of(spec.precision)},
-                )
-        except Exception as error:  # a broken file fails in the library that reads it
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EncoderError(
-                f"{folder} does not load as encoder '{spec.name}': {reason}"
-            ) from error
+        with loading(folder, spec):
+            model = SentenceTransformer(
+                str(folder),
+                device=device,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype_of(spec.precision)},
+            )
         check_dimension(model.get_embedding_dimension(), spec.name)
         model.eval()
         loaded = cls(model, spec, revision(folder))
-        if spec.precision == "int8":
-            quantise(model, device, run=loaded.probe_vectors)
+        loaded._lower_precision()
         return loaded
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -190,6 +190,9 @@ class SharedJob:
     def finish(self, *, vanished: bool) -> Totals:
         """End the job, if no other process has; say what became of it.
 
+        Once this returns, all ranges are on the disk: they did not wait for it (`commit_soon`), but
+        whoever ended the job did, and the server's log is flushed in its order.
+
         Args:
             vanished: whether its ranges hold all that its source has.
 

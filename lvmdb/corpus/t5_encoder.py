@@ -17,44 +17,36 @@ from pathlib import Path
 from typing import Any
 
 from lvmdb.corpus.articles import Vectors
-from lvmdb.corpus.batches import BatchedEncoder
 from lvmdb.corpus.encoder import EncoderSpec, check_dimension
-from lvmdb.corpus.precision import budgets, dtype_of, quantise
+from lvmdb.corpus.local_encoder import LocalEncoder, loading
+from lvmdb.corpus.precision import dtype_of
 from lvmdb.corpus.quiet import quiet
 from lvmdb.corpus.weights import revision
-from lvmdb.db.types import DIMENSION
 from lvmdb.errors import EncoderError, MissingDependencyError
 
 MAX_TOKENS = 128
 """Of a text, as vec2text embeds what it is trained on."""
 
 
-class T5Encoder(BatchedEncoder):
+class T5Encoder(LocalEncoder):
     """The encoder half of a T5, mean-pooled and not normalised; use `T5Encoder.load`.
 
-    Attributes:
-        spec: how it was loaded.
-        revision: as `SentenceEncoder` has it: both spaces come from the same weights.
+    Its revision is that of a `SentenceEncoder` of the same folder: both spaces come from the same
+    weights.
+
+    Attributes, beside those of `LocalEncoder`:
         pooling: `"mean"`.
         normalised: False.
-        dimension: always 768.
         max_tokens: what lies behind this many tokens of a text does not count.
-        precision: what it computes in.
-        device: where it runs, e.g. `"cpu"`.
     """
 
-    dimension = DIMENSION
     pooling = "mean"
     normalised = False
     max_tokens = MAX_TOKENS
 
     def __init__(self, model: Any, tokenizer: Any, spec: EncoderSpec, found_revision: str) -> None:
-        super().__init__(spec)
-        self._model, self._tokenizer = model, tokenizer
-        self.revision = found_revision
-        self.precision = spec.precision or "fp32"
-        self.device = str(model.device)
-        self.budget, self.most = budgets(self.device)
+        super().__init__(model, spec, found_revision)
+        self._tokenizer = tokenizer
 
     @classmethod
     def load(cls, folder: Path, spec: EncoderSpec, device: str = "cpu") -> T5Encoder:
@@ -75,31 +67,24 @@ class T5Encoder(BatchedEncoder):
                 from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
         except ImportError:
             raise MissingDependencyError("transformers", "encoders", "encoding text") from None
-        try:
-            with quiet():
-                config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-                if config.model_type != "t5":
-                    raise EncoderError(f"it is a {config.model_type}, and no T5")
-                model, told = T5EncoderModel.from_pretrained(
-                    str(folder),
-                    local_files_only=True,
-                    dtype=dtype_of(spec.precision),
-                    output_loading_info=True,
-                )
-                # Else they would be random, and only a warning would say so.
-                if told["missing_keys"]:
-                    raise EncoderError(f"{len(told['missing_keys'])} of its weights are missing")
-                tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except Exception as error:  # a broken file fails in the library that reads it
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EncoderError(
-                f"{folder} does not load as encoder '{spec.name}': {reason}"
-            ) from error
+        with loading(folder, spec):
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+            if config.model_type != "t5":
+                raise EncoderError(f"it is a {config.model_type}, and no T5")
+            model, told = T5EncoderModel.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                dtype=dtype_of(spec.precision),
+                output_loading_info=True,
+            )
+            # Else they would be random, and only a warning would say so.
+            if told["missing_keys"]:
+                raise EncoderError(f"{len(told['missing_keys'])} of its weights are missing")
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         check_dimension(config.d_model, spec.name)
         model.eval().to(device)
         loaded = cls(model, tokenizer, spec, revision(folder))
-        if spec.precision == "int8":
-            quantise(model, device, run=loaded.probe_vectors)
+        loaded._lower_precision()
         return loaded
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:

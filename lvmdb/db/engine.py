@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import psycopg
 from psycopg import conninfo
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
+from lvmdb.db.pooling import pooled_engine
 from lvmdb.errors import ConnectionLostError, DatabaseError
 from lvmdb.settings import redact
 
@@ -21,8 +24,14 @@ MIN_PGVECTOR = (0, 8, 4)
 CONNECT_TIMEOUT = 10
 """Seconds to wait for a server to answer."""
 
-KEEPALIVES = {"keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "4"}
-"""libpq's: a host that vanished is noticed after two minutes, not after two hours."""
+KEEPALIVES = {
+    "keepalives_idle": "60",
+    "keepalives_interval": "15",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "120000",
+}
+"""libpq's: a host that vanished is noticed after two minutes, not after two hours; nor after a
+quarter of one where something was just sent to it."""
 
 _GOING_AWAY = ("08", "57P")
 """SQLSTATEs of a connection that broke, and of a server that shuts down, crashes or starts."""
@@ -35,6 +44,12 @@ class Database:
 
         with db.begin() as connection:          # one transaction
             connection.execute(query("runs", "claim"), {"run_id": 7})
+
+    Their sessions are kept for the next call, but nothing that was done to them is: settings, locks
+    and temporary tables last as long as the block. What `raw_connection` opens is the caller's own.
+
+    Threads may share it. The kept sessions are closed by `close`, with the object, or when the
+    program ends.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -56,9 +71,13 @@ class Database:
         for name, value in KEEPALIVES.items():
             parameters.setdefault(name, value)
         self.dsn = conninfo.make_conninfo("", **parameters)
-        self._engine = create_engine(
-            "postgresql+psycopg://", creator=self.raw_connection, poolclass=NullPool
-        )
+        self._pooled = pooled_engine(partial(psycopg.connect, self.dsn))
+        self._process = os.getpid()
+        weakref.finalize(self, _dispose, self._pooled, self._process)
+
+    def close(self) -> None:
+        """Close the sessions that are kept and not in use; later calls open new ones."""
+        self._engine.dispose()
 
     def raw_connection(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
         """A new psycopg connection, for cursors and COPY; the caller closes it.
@@ -89,6 +108,16 @@ class Database:
         """A connection in one transaction, committed at the end; errors are translated."""
         with translated_errors(), self._engine.begin() as connection:
             yield connection
+
+    @property
+    def _engine(self) -> Engine:
+        """The engine, whose sessions this process has opened itself."""
+        if self._process != os.getpid():
+            # A fork: the sessions are its parent's, and must not hear of it.
+            self._pooled.dispose(close=False)
+            self._process = os.getpid()
+            weakref.finalize(self, _dispose, self._pooled, self._process)
+        return self._pooled
 
     @property
     def shown(self) -> str:
@@ -148,6 +177,12 @@ def translated_errors() -> Iterator[None]:
         raise
     except psycopg.Error as error:
         raise _translated(error) from error
+
+
+def _dispose(engine: Engine, process: int) -> None:
+    """Close what the engine keeps, but not in a fork of the process that opened it."""
+    if process == os.getpid():
+        engine.dispose()
 
 
 _ANSWERED_TWICE = re.compile(r"received \d+ results from command")

@@ -10,7 +10,9 @@ the most likely ones, so that the same question gets the same answer.
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,8 @@ class LocalLlm:
 
         where = {"gguf_file": self._path.name, "local_files_only": True}
         try:
-            with quiet():
+            # The library draws a bar that nothing else turns off.
+            with quiet(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
                 tokenizer = AutoTokenizer.from_pretrained(self._path.parent, **where)
                 model = AutoModelForCausalLM.from_pretrained(self._path.parent, **where)
         # The library has errors of every kind for what is no such file.

@@ -34,6 +34,7 @@ from lvmdb.evaluation.text_scores import Times, text_scores
 from lvmdb.evaluation.text_windows import Texts, Windows, drawn, load_windows
 from lvmdb.metrics.text_definitions import POOL, TEXT_METRICS
 from lvmdb.metrics.text_queries import TextQueries
+from lvmdb.metrics.texts import require_packages
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
 from lvmdb.training.environment import code_version, resolve_device
@@ -125,12 +126,14 @@ def evaluate_text(
         progress: told of vectors decoded and texts rewritten.
 
     Raises:
+        MissingDependencyError: what measures texts is not installed.
         UnknownNameError: there is no such run.
         RunError: the run has not succeeded, or the language model rewrites nothing.
         SequenceError: the split has no windows, or the data changed.
     """
     if llm is not None and encode is None:
         raise UsageError("rewritten texts are measured by the dataset's encoder: it is needed")
+    require_packages()
     run = runs.get(db, run_id)
     with db.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)

@@ -35,6 +35,16 @@ ORDERS = 4
 _WORD = re.compile(r"[^\W_]+")
 
 
+def require_packages() -> None:
+    """Say what is missing before anything is decoded.
+
+    Raises:
+        MissingDependencyError: rapidfuzz or sacrebleu is not installed.
+    """
+    rouge_l([], [])
+    bleu([], [])
+
+
 def words(text: str) -> list[str]:
     """What ROUGE-L compares: runs of letters and digits, in lower case."""
     return _WORD.findall(text.lower())

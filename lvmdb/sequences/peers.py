@@ -192,6 +192,8 @@ def pandas_frames(split: Split) -> Blocks:
         raise _missing("pandas") from error
     with split.db.connect() as connection:
         register_vector(raw(connection))
+        # No other is to be given vectors as this one is.
+        connection.detach()
         frames = pd.read_sql(
             query("benchmarks", "vectors"),
             connection.execution_options(stream_results=True),

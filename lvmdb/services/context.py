@@ -64,13 +64,14 @@ class Context:
             part.start()
 
     async def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background, and the sessions that are kept."""
         for part in self.parts:
             part.stop()
         self.work.close()
         for close in self.closing:
             close()
         self.probe.close()
+        self.database.close()
         await asyncio.sleep(0)
 
 

@@ -7,7 +7,6 @@ in `predicting`, which other routers of this service use as well.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pydantic_core
@@ -16,59 +15,47 @@ from pydantic import BaseModel
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database
+from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.events import Events
+from lvmdb.services.generating import EVENTS, stream
 from lvmdb.services.limits import Limits
-from lvmdb.services.lvm_bodies import (
-    GenerateRequest,
+from lvmdb.services.lvm_answers import (
     InferAnswer,
     InferBatchAnswer,
-    InferBatchRequest,
-    InferRequest,
-    Leaving,
     ModelsAnswer,
     PredictAnswer,
     PredictBatchAnswer,
-    PredictBatchRequest,
-    PredictRequest,
-    Reading,
     Said,
     SearchAnswer,
-    SearchRequest,
     SmoothedText,
     concepts,
-    rounded,
     run_of,
     said,
     smoothed_text,
+    times,
+)
+from lvmdb.services.lvm_bodies import (
+    GenerateRequest,
+    InferBatchRequest,
+    InferRequest,
+    Leaving,
+    PredictBatchRequest,
+    PredictRequest,
+    Reading,
+    SearchRequest,
 )
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.predicting import Lvm, Read, Rolling
+from lvmdb.services.predicting import Lvm, Read
 from lvmdb.services.problems import documented, documented_beside
 from lvmdb.services.requests import ReadRoute, StrictRoute
+from lvmdb.services.searchers import again
 from lvmdb.services.vectors import vectors, written
 from lvmdb.services.work import Deadline
-
-EVENTS = {
-    "description": "Events: `begin`, a `step` for each concept, and `end` or `error`; each with "
-    "JSON as its data.",
-    "content": {
-        "text/event-stream": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "event": {"enum": ["begin", "step", "end", "error"]},
-                    "data": {"type": "string", "contentMediaType": "application/json"},
-                },
-                "required": ["event", "data"],
-            }
-        }
-    },
-}
 
 LIMITS = Limits(threads=2, waiting=64)
 """Threads that search; models and encoders have one each of their own."""
@@ -101,7 +88,7 @@ def router(lvm: Lvm) -> APIRouter:
         return answer(
             InferAnswer.model_construct(
                 model=run_of(model),
-                seconds=_times(began, model=seconds),
+                seconds=times(began, model=seconds),
                 prediction=written(found, request.encoding)[0],
             )
         )
@@ -116,7 +103,7 @@ def router(lvm: Lvm) -> APIRouter:
         return answer(
             InferBatchAnswer.model_construct(
                 model=run_of(model),
-                seconds=_times(began, model=seconds),
+                seconds=times(began, model=seconds),
                 predictions=written(found, request.encoding),
             )
         )
@@ -133,7 +120,7 @@ def router(lvm: Lvm) -> APIRouter:
                 **said(found),
                 smoothed=fluent,
                 model=run_of(model),
-                seconds=_times(began, encoder=read.seconds, **seconds),
+                seconds=times(began, encoder=read.seconds, **seconds),
                 read=list(read.concepts[0]) if read.concepts else None,
             )
         )
@@ -151,7 +138,7 @@ def router(lvm: Lvm) -> APIRouter:
         return answer(
             PredictBatchAnswer.model_construct(
                 model=run_of(model),
-                seconds=_times(began, encoder=read.seconds, **seconds),
+                seconds=times(began, encoder=read.seconds, **seconds),
                 read=[list(each) for each in read.concepts] if read.concepts else None,
                 predictions=[
                     Said.model_construct(**said(each), smoothed=fluent) for each, fluent in found
@@ -195,16 +182,16 @@ def router(lvm: Lvm) -> APIRouter:
         ahead, inference = await predicting.predicted(lvm, model, read.contexts, deadline)
         plain, first = await predicting.nearest(lvm, model, whole.contexts[0][0], request.wanted)
         follows, second = await predicting.nearest(lvm, model, ahead[0], request.wanted)
-        times = {"encoder": read.seconds + whole.seconds, "model": inference}
-        times |= {"search": first + second}
+        taken = {"encoder": read.seconds + whole.seconds, "model": inference}
+        taken |= {"search": first + second}
         by_words = None
         if request.full_text:
             by_words, third = await predicting.full_text(lvm, model, request.text, request.k)
-            times |= {"full_text": third}
+            taken |= {"full_text": third}
         return answer(
             SearchAnswer.model_construct(
                 model=run_of(model),
-                seconds=_times(began, **times),
+                seconds=times(began, **taken),
                 read=list(read.concepts[0]),
                 plain=concepts(plain),
                 prediction=concepts(follows),
@@ -215,7 +202,7 @@ def router(lvm: Lvm) -> APIRouter:
     @reading.get("/models", responses=documented())
     async def models() -> ModelsAnswer:
         """The runs that are promoted, and what they are worth."""
-        rows = await predicting.promoted(lvm)
+        rows = await promoted(lvm)
         return ModelsAnswer.model_validate(
             {"models": [{**row, "run": row["run_id"]} for row in rows]}
         )
@@ -224,48 +211,16 @@ def router(lvm: Lvm) -> APIRouter:
     return routes
 
 
-async def stream(
-    lvm: Lvm,
-    model: Inference,
-    rolling: Rolling,
-    request: GenerateRequest,
-    read: list[str],
-) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a generation."""
-    began, texts = time.perf_counter(), []
-    yield "begin", {"model": run_of(model), "read": read, "end_concept": rolling.ends}
-    while (step := await rolling.step()) is not None:
-        texts.append(step.decoded.text)
-        vector = {}
-        if request.encoding is not None:
-            vector = {"vector": written(step.vector[None], request.encoding)[0]}
-        yield (
-            "step",
-            {
-                "number": step.number,
-                **said(step.decoded),
-                "end_cosine": step.end_cosine,
-                "moved": step.moved,
-                **vector,
-                "seconds": rounded(step.seconds),
-            },
-        )
-    fluent = None
-    if request.smooth and texts:
-        fluent = smoothed_text(await predicting.smoothed(lvm, texts, context=read))
-    stopped = rolling.stopped
-    assert stopped is not None, "as a generation has it that gives no more steps"
-    yield (
-        "end",
-        {
-            "reason": stopped.reason,
-            "told": stopped.told,
-            "steps": len(texts),
-            "text": "\n".join(texts),
-            "smoothed": fluent,
-            "seconds": _times(began),
-        },
-    )
+async def promoted(lvm: Lvm) -> list[dict[str, Any]]:
+    """The runs that have promoted names, as the statement `promoted_runs` gives them, and `loaded`.
+
+    Raises:
+        ProblemError: 503, the database does not answer.
+    """
+    database = lvm.context.database
+    rows = await lvm.context.work.run(lambda _: again(lambda: _promoted(database)))
+    held = set(lvm.models.held)
+    return [{**row, "loaded": row["run_id"] in held} for row in rows]
 
 
 def answer(body: BaseModel) -> Response:
@@ -309,5 +264,7 @@ def _contexts(sent: list[list[list[float] | str]]) -> list[Vectors]:
     return [vectors(each, f"contexts.{place}") for place, each in enumerate(sent)]
 
 
-def _times(began: float, **stages: float) -> dict[str, float]:
-    return rounded({**stages, "total": time.perf_counter() - began})
+def _promoted(database: Database) -> list[dict[str, Any]]:
+    with database.connect() as connection:
+        rows = connection.execute(query("runs", "promoted_runs")).mappings()
+        return [dict(row) for row in rows]

@@ -129,7 +129,8 @@ class KeptEncoder:
         """Why it is not there; None when it is."""
         model = self._kept.model
         if model is None:
-            return "waits for the model, whose dataset says which it is"
+            waits = self._kept.reason is not None
+            return "waits for the model, whose dataset says which it is" if waits else None
         return self._encoders.part(model.dataset).reason
 
     def start(self) -> None:
@@ -148,3 +149,27 @@ class _Texts:
     def __call__(self, encoder: Encoder, texts: Sequence[str]) -> list[Vectors]:
         torch.set_num_threads(self._all)
         return list(encoder.encode(texts))
+
+
+class Shared:
+    """What a batcher encodes, for who wants an encoder; in a thread.
+
+    Args:
+        batcher: of an `EncoderStore`.
+        encoder: which encodes.
+        deadline: until when somebody waits.
+    """
+
+    def __init__(
+        self, batcher: Batcher[Encoder, str, Vectors], encoder: Encoder, deadline: Deadline
+    ) -> None:
+        self._batcher, self._encoder, self._deadline = batcher, encoder, deadline
+
+    def encode(self, texts: Sequence[str], _: object = None) -> Vectors:
+        """Vectors `(n, 768)` of texts.
+
+        Raises:
+            AbandonedError: nobody waits any more.
+            ProblemError: 503, too many wait already.
+        """
+        return np.asarray(self._batcher.wait(self._encoder, texts, self._deadline))

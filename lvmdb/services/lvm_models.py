@@ -18,21 +18,16 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import psycopg
 import torch
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.aliases import DEFAULT
-from lvmdb.db.engine import Database, translated_errors
-from lvmdb.db.queries import psycopg_sql
+from lvmdb.db.engine import Database
 from lvmdb.errors import (
-    ConnectionLostError,
     LvmdbError,
     ModelError,
     RunError,
@@ -40,8 +35,10 @@ from lvmdb.errors import (
     UnknownNameError,
 )
 from lvmdb.evaluation.inference import Inference, load_inference
+from lvmdb.services import lvm_names
 from lvmdb.services.batcher import Batcher
-from lvmdb.services.parts import DATABASE_SECONDS, DatabaseProbe
+from lvmdb.services.lvm_names import Names
+from lvmdb.services.parts import DatabaseProbe
 from lvmdb.services.problems import (
     DATABASE_AWAY,
     RETRY_LATER,
@@ -62,29 +59,13 @@ WORTH_THREADS = 1_000_000_000
 """Products, parameters by concepts read, of which a pass is computed by several threads: some 40 ms
 of one."""
 
-FRESH = 1.0
-"""Seconds for which the database's last word on names counts."""
+WORTH_ONEDNN = 4
+"""Contexts from which on oneDNN's recurrent layers are the faster ones."""
 
 REFUSED_SECONDS = 5.0
 """A run that did not load is not tried again before."""
 
-PATIENT = 0.5
-"""Seconds to wait for the database where what it said last would do."""
-
 log = logging.getLogger("lvmdb.services")
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the database said.
-
-    Attributes:
-        runs: by promoted name.
-        sha256: of the weights of those runs that were asked about; one that is not there is gone.
-    """
-
-    runs: Mapping[str, int]
-    sha256: Mapping[int, bytes]
 
 
 class ModelStore:
@@ -110,7 +91,7 @@ class ModelStore:
         self._held: OrderedDict[int, Inference] = OrderedDict()
         self._refused: dict[int, tuple[float, ProblemError]] = {}
         self._loading: dict[int, Future[Inference]] = {}
-        self._names = _Names(db)
+        self._names = Names(db)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="lvmdb-model")
         self.batcher: Batcher[Inference, Vectors, Vectors] = Batcher(
             "inference", _Passes(), most=MOST_CONTEXTS, waiting=waiting
@@ -213,63 +194,6 @@ class ModelStore:
         return model
 
 
-class _Names:
-    """What promoted names stand for, over a connection of its own, asked at most once a second."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lvmdb-names")
-        self._opened: psycopg.Connection[Any] | None = None
-        self._asked: Future[_Seen] | None = None
-        self._at = float("-inf")
-        self._last: _Seen | None = None
-
-    async def seen(self, held: Mapping[int, object]) -> _Seen | None:
-        """What the database said last; None if it never said anything, and does not now."""
-        if time.monotonic() - self._at < FRESH:
-            return self._last
-        if self._asked is None:
-            self._asked = self._thread.submit(self._ask, list(held))
-        asked = self._asked
-        try:
-            async with asyncio.timeout(DATABASE_SECONDS if self._last is None else PATIENT):
-                found: _Seen | None = await asyncio.shield(asyncio.wrap_future(asked))
-        except (TimeoutError, ConnectionLostError):
-            found = self._last
-        finally:
-            if asked is self._asked:
-                self._at = time.monotonic()
-                self._asked = None if asked.done() else asked
-        self._last = found
-        return found
-
-    def close(self) -> None:
-        self._thread.submit(self._drop)
-        self._thread.shutdown(wait=False)
-
-    def _ask(self, held: list[int]) -> _Seen:
-        try:
-            with translated_errors():
-                if self._opened is None:
-                    self._opened = self._db.raw_connection(autocommit=True)
-                rows = self._opened.execute(
-                    psycopg_sql("runs", "served").encode(), {"run_ids": held}
-                ).fetchall()
-        except BaseException:
-            self._drop()
-            raise
-        there = {run_id: bytes(sha256) for name, run_id, sha256 in rows if name is None}
-        return _Seen(
-            runs={name: run_id for name, run_id, _ in rows if name is not None},
-            sha256={run_id: there.get(run_id, b"") for run_id in held},
-        )
-
-    def _drop(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-
 class Kept:
     """A part of the service that holds the model of the default name, whatever that stands for.
 
@@ -292,7 +216,7 @@ class Kept:
         self._store, self._promoted, self._then = store, promoted, then
         self._task: asyncio.Task[None] | None = None
         self.model: Inference | None = None
-        """The one that is loaded now; None while there is none."""
+        """The one that is loaded now; None while there is none, or none is promoted."""
         self.reason: str | None = "is being loaded"
         """Why there is none, or why the one that is promoted is not used."""
 
@@ -311,6 +235,10 @@ class Kept:
                 self.model = await self._store.get(self._promoted)
                 self.reason = None
                 self._then(self.model)
+            except UnknownNameError:
+                # Before the first run is promoted there is nothing to wait for: runs are served by
+                # their numbers.
+                self.model = self.reason = None
             except ProblemError as error:
                 self.reason = error.message
             except LvmdbError as error:
@@ -318,7 +246,7 @@ class Kept:
             except Exception:
                 self.reason = "does not load: the service's log says more"
                 log.exception("the promoted model does not load")
-            await asyncio.sleep(FRESH)
+            await asyncio.sleep(lvm_names.FRESH)
 
 
 def refused(run_id: int, error: LvmdbError) -> ProblemError:
@@ -347,9 +275,16 @@ class _Passes:
 
     def __init__(self) -> None:
         self._all = torch.get_num_threads()
+        self._onednn = torch._C._get_mkldnn_enabled()
 
     def __call__(self, model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
         read = sum(min(len(each), model.context_len) for each in contexts)
         # Of the thread that calls it; the encoder's are its own.
         torch.set_num_threads(1 if model.parameters * read < WORTH_THREADS else self._all)
-        return list(model(contexts))
+        # oneDNN brings a recurrent layer's weights into an order of its own at each call, which
+        # costs more than it saves where few read them. The public switch warns of another setting.
+        torch._C._set_mkldnn_enabled(self._onednn and len(contexts) >= WORTH_ONEDNN)
+        try:
+            return list(model(contexts))
+        finally:
+            torch._C._set_mkldnn_enabled(self._onednn)

@@ -15,36 +15,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
 
 from lvmdb.corpus.articles import Vectors
-from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.decoders import DecodingOptions
 from lvmdb.decoding.generation import (
     END_TEXT,
-    Feed,
-    GeneratedStep,
     GenerationOptions,
-    Stopped,
-    generate,
-    written,
 )
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth, smoother
 from lvmdb.decoding.typed import concepts_of, dataset_chunker
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.context import Context
-from lvmdb.services.lvm_encoders import EncoderStore, KeptEncoder
+from lvmdb.services.lvm_encoders import EncoderStore, KeptEncoder, Shared
 from lvmdb.services.lvm_models import Kept, ModelStore
 from lvmdb.services.parts import Needed
+from lvmdb.services.rolling import Rolling
 from lvmdb.services.searchers import Searchers, SharedDecoder, again
 from lvmdb.services.work import Deadline
 from lvmdb.training.environment import resolve_device
@@ -152,8 +147,9 @@ async def read_texts(lvm: Lvm, model: Inference, texts: Sequence[str], deadline:
 
     def cut(work: Deadline) -> list[list[str]]:
         # A chunker that compares sentences waits its turn at the encoder.
-        shared = _Shared(lambda sentences: np.asarray(batcher.wait(encoder, sentences, work)))
-        chunker, _ = again(lambda: dataset_chunker(database, model.dataset, shared))
+        chunker, _ = again(
+            lambda: dataset_chunker(database, model.dataset, Shared(batcher, encoder, work))
+        )
         found = []
         for text in texts:
             work.check()
@@ -292,71 +288,6 @@ async def begun(
     return Rolling(lvm, model, decoder_of(lvm, model, wanted), context, options, end, without)
 
 
-class Rolling:
-    """A generation in the service: each step is work of its own, so that others come between.
-
-        rolling = await begun(lvm, model, context, GenerationOptions(steps=8), Wanted())
-        while (step := await rolling.step()) is not None:
-            ...
-        rolling.stopped                                         # why it ended
-
-    Attributes:
-        ends: whether there is an end concept.
-    """
-
-    def __init__(
-        self,
-        lvm: Lvm,
-        model: Inference,
-        decoder: SharedDecoder,
-        context: Vectors,
-        options: GenerationOptions,
-        end: Vectors | None,
-        without: Sequence[UUID],
-    ) -> None:
-        self._lvm, self._model = lvm, model
-        self._deadline = lvm.deadline()
-        self.ends = end is not None
-        feeds: dict[str, Feed | None] = {
-            "none": None,
-            "index": decoder.feed(tmd=model.tmd),
-            "vec2text": written,
-        }
-        self._generation = generate(
-            self._predict,
-            decoder,
-            context,
-            options,
-            end=end,
-            without=without,
-            feed=feeds[options.loop],
-        )
-        self._steps = iter(self._generation)
-
-    @property
-    def stopped(self) -> Stopped | None:
-        """Why it ended; None while it goes on."""
-        return self._generation.stopped
-
-    async def step(self) -> GeneratedStep | None:
-        """The next concept; None where it has ended.
-
-        Raises:
-            CorpusError: the dataset has no index.
-            EndpointError: vec2text does not answer.
-            ProblemError: 503, the database does not answer; 504, it took too long.
-        """
-
-        def work(deadline: Deadline) -> GeneratedStep | None:
-            self._deadline = deadline
-            return next(self._steps, None)
-
-        return await self._lvm.context.work.run(work)
-
-    def _predict(self, contexts: Sequence[Vectors]) -> Vectors:
-        return np.asarray(self._lvm.models.batcher.wait(self._model, contexts, self._deadline))
-
-
 async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = ()) -> Smoothed:
     """Decoded texts, rewritten as one by the language model; as they are, and so marked, where it
     does not answer.
@@ -386,32 +317,3 @@ async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list
     began = time.perf_counter()
     found = await lvm.context.work.run(lambda _: again(find))
     return found, time.perf_counter() - began
-
-
-async def promoted(lvm: Lvm) -> list[dict[str, Any]]:
-    """The runs that have promoted names, as the statement `promoted_runs` gives them, and `loaded`.
-
-    Raises:
-        ProblemError: 503, the database does not answer.
-    """
-    database = lvm.context.database
-    rows = await lvm.context.work.run(lambda _: again(lambda: _promoted(database)))
-    held = set(lvm.models.held)
-    return [{**row, "loaded": row["run_id"] in held} for row in rows]
-
-
-class _Shared:
-    """What the batcher encodes, for who wants an encoder."""
-
-    def __init__(self, encode: Callable[[Sequence[str]], Vectors]) -> None:
-        self._encode = encode
-
-    def encode(self, texts: Sequence[str], _: object = None) -> Vectors:
-        """Vectors `(n, 768)` of texts."""
-        return self._encode(texts)
-
-
-def _promoted(database: Database) -> list[dict[str, Any]]:
-    with database.connect() as connection:
-        rows = connection.execute(query("runs", "promoted_runs")).mappings()
-        return [dict(row) for row in rows]

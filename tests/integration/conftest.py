@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from asking import ask
 from psycopg.sql import SQL, Identifier, Placeholder
 
 from lvmdb.db.engine import Database
@@ -63,9 +64,7 @@ def sql(db: Database) -> Callable[..., list[tuple[object, ...]]]:
     def execute(
         statement: str, parameters: Sequence[object] | None = None, *, on: Database = db
     ) -> list[tuple[object, ...]]:
-        with on.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters)
-            return cursor.fetchall() if cursor.description else []
+        return ask(on, statement, parameters)
 
     return execute
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import ask
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
@@ -70,9 +71,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def planned(self, architecture: str = "lstm", loss: str | None = None, **given: object) -> int:
         options = {"batch_size": 7, "epochs": 2, "patience": 0, **OPTIONS.get(architecture, {})}

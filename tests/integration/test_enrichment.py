@@ -14,6 +14,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from answering_server import AnsweringServer, Request
+from asking import ask
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from sqlalchemy import Connection
@@ -62,9 +63,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> list[Row]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def codes(self) -> list[Row]:
         return self.sql(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import ask
 from scipy.optimize import nnls
 
 from lvmdb.corpus import encoders
@@ -64,9 +65,7 @@ def db(fresh_database: Fresh, make_articles: MakeArticles) -> Iterator[Database]
 
 
 def sql(db: Database, statement: str, *parameters: object) -> Rows:
-    with db.raw_connection() as connection:
-        cursor = connection.execute(statement.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+    return ask(db, statement, parameters or None)
 
 
 def predicted(db: Database, run_id: int, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import ask
 from numpy.typing import NDArray
 
 from lvmdb.corpus import encoders
@@ -54,9 +55,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> list[Row]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def stream(self, split: str = "train", **values: Any) -> ProbeStream:
         given = {"batch_size": 5, "buffer_size": 24, "shuffle": True, **values}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from asking import ask
 from tiny_models import TINY
 
 from lvmdb.cli import main as program
@@ -58,9 +59,7 @@ def db(fresh_database: Fresh, make_articles: MakeArticles) -> Iterator[Database]
 
 
 def sql(db: Database, statement: str, *parameters: object) -> Rows:
-    with db.raw_connection() as connection:
-        cursor = connection.execute(statement.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+    return ask(db, statement, parameters or None)
 
 
 def run_ids(db: Database) -> list[int]:

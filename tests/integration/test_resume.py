@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from asking import ask
 
 from lvmdb.cli import main as program
 from lvmdb.corpus import encoders
@@ -47,8 +48,7 @@ class World:
     db: Database
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.db.raw_connection() as connection:
-            return connection.execute(statement.encode(), parameters).fetchall()
+        return ask(self.db, statement, parameters)
 
     def planned(self) -> int:
         return plan(self.db, "lstm", "s", OPTIONS, seed=11)
@@ -158,7 +158,7 @@ def test_killed_at_random_batches_it_goes_on_bit_for_bit(
     went_on = (0, 0, 0)
     for kind, every in kinds.items():
         # Drawn anew each time: a batch more or less is the scheduler's anyway.
-        place = went_on[2] + random.SystemRandom().randint(1, 50)
+        place = went_on[2] + random.SystemRandom().randint(1, 30)
         with world.process(run_id, "--checkpoint-every", every) as process:
             world.wait_for_step(run_id, place, process)
             if kind == signal.SIGINT:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from asking import ask
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
@@ -64,9 +65,7 @@ class World:
     starting: list[threading.Thread] = field(default_factory=list)
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def stop(self, mode: str) -> None:
         """As an administrator does (`fast`), or as in a crash (`immediate`)."""

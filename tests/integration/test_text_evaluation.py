@@ -29,7 +29,9 @@ from lvmdb.corpus.llm import Question
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
+from lvmdb.decoding.inverting import InvertingDecoder
 from lvmdb.decoding.nearest import NearestDecoder
+from lvmdb.decoding.vec2text import Inverted
 from lvmdb.errors import EndpointError, RunError, UsageError
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.full_text import full_text
@@ -82,11 +84,13 @@ def db(fresh_database: Fresh) -> Iterator[Database]:
         yield database
 
 
+ASKING = Asking(split="train", timed=2, smoothed=4, device="cpu")
+
+
 def ask(db: Database, **options: Any) -> EvaluatedText:
-    asking = Asking(split="train", timed=options.pop("timed", 2), smoothed=4, device="cpu")
     with Searcher(db, "wiki", exact=True) as searcher:
         decoder = NearestDecoder(searcher, 1)
-        return evaluate_text(db, 1, decoder, "nearest/exact", asking, **options)
+        return evaluate_text(db, 1, decoder, "nearest/exact", ASKING, **options)
 
 
 def rows(db: Database, pool: str) -> dict[str, dict[str, Any]]:
@@ -145,6 +149,26 @@ def test_values_are_their_sums_by_article(db: Database) -> None:
     ask(db)
     assert rows(db, "corpus")["recall@1"]["value"] == pytest.approx(0.5)
     assert rows(db, "text/nearest/exact")["accuracy"]["value"] == 0.5
+
+
+def test_written_texts_have_vectors_of_their_own(db: Database) -> None:
+    """A decoder that says the same of every vector, of which the encoder has 25 degrees."""
+
+    def invert(vectors: np.ndarray) -> list[Inverted]:
+        (back,) = on_circle(25)
+        return [Inverted("Oboe tune", 0.5, back) for _ in vectors]
+
+    evaluate_text(db, 1, InvertingDecoder(invert), "vec2text", ASKING)
+    written = rows(db, "text/vec2text")
+    apart = [15, 25, 15, 30]
+    assert written["cosine"]["value"] == pytest.approx(
+        np.mean([math.cos(math.radians(each)) for each in apart]), abs=1e-6
+    )
+    assert written["exact_text"]["value"] == 1 / 4
+    # It is no concept that could be the truth; nothing was searched for.
+    assert not {"accuracy", "same_article", "ms_search_p50"} & set(written)
+    assert written["ms_decode_p50"]["queries"] == 2
+    assert rows(db, "text/vec2text/truth")["l2_r"]["value"] == written["l2_r"]["value"]
 
 
 class Rewrites:

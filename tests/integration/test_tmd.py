@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import ask
 from numpy.typing import NDArray
 
 from lvmdb.corpus import encoders
@@ -55,9 +56,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def concepts(self) -> dict[tuple[int, int], Row]:
         return {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from answering_server import AnsweringServer, Request
+from asking import ask
 from click.testing import CliRunner
 
 from lvmdb.cli.app import App
@@ -106,9 +107,7 @@ class World:
     sequences: SequenceSet
 
     def sql(self, statement: str, *parameters: object) -> Rows:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def planned(
         self, architecture: str, seed: int = 0, loss: str | None = None, **given: object

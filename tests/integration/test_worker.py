@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -301,7 +301,9 @@ def test_runs_of_a_dead_worker_go_back_to_the_queue(
         assert queue.take(connection, dead) is not None
         queue.unregister(connection, dead)
     worker = house.worker()
-    with house.at_work(worker), claims.claim(house.db, claimed):
+    has_it = ExitStack()
+    has_it.enter_context(claims.claim(house.db, claimed))
+    with house.at_work(worker), has_it:
         house.wait_until(lambda: house.row(free)[0] == "succeeded")
         house.wait_until(lambda: house.row(cursed)[0] == "failed")
         # Its process lives, though its worker does not.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from asking import ask
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
@@ -53,9 +54,7 @@ class World:
     db: Database
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.db.raw_connection() as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.db, statement, parameters or None)
 
     def planned(self, architecture: str = "lstm", **options: object) -> int:
         given = {**OPTIONS, **options} if architecture == "lstm" else {}

@@ -32,7 +32,7 @@ from lvmdb.decoding.passages import snapped
 from lvmdb.evaluation.inference import load_inference
 from lvmdb.models.lstm import LSTM
 from lvmdb.retrieval.searcher import Searcher
-from lvmdb.services import lvm, lvm_models, parts
+from lvmdb.services import lvm, lvm_models, lvm_names, parts
 from lvmdb.services.context import Context
 from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions
@@ -47,7 +47,7 @@ Serving = Callable[..., AbstractContextManager[TestClient]]
 @pytest.fixture(autouse=True)
 def _promptly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What names stand for is asked at every request."""
-    monkeypatch.setattr(lvm_models, "FRESH", 0.02)
+    monkeypatch.setattr(lvm_names, "FRESH", 0.02)
     monkeypatch.setattr(parts, "FRESH", 0.0)
 
 
@@ -278,6 +278,7 @@ def test_promoted_runs_are_listed(client: TestClient, served: Any) -> None:
     first, second = answer.json()["models"]
     assert (first["alias"], first["run"], first["loaded"]) == ("plain", served.mean, True)
     assert (second["alias"], second["run"], second["kind"]) == ("production", served.lstm, "model")
+    assert first["test"] == {"cosine": {"value": 0.5, "low": 0.4, "high": 0.6}}
     assert second["parameters"] > 0
     assert (second["dataset"], second["sequences"], second["test"]) == ("served", "s", {})
     assert client.get("/models", params={"limit": 1}).status_code == 422
@@ -369,7 +370,7 @@ def test_a_name_that_moves_is_followed_and_a_run_that_is_not_itself_refused(
     monkeypatch.setattr(lvm_models, "REFUSED_SECONDS", 0.0)
 
     def asked(model: object = "moving") -> httpx2.Response:
-        time.sleep(2 * lvm_models.FRESH)
+        time.sleep(2 * lvm_names.FRESH)
         body = {"context": coded(served.articles[0].vectors[:3]), "model": model}
         return client.post("/infer", json=body)
 
@@ -419,6 +420,33 @@ def test_no_more_models_are_held_than_may(
         many = await asyncio.gather(*(store.get(served.lstm) for _ in range(5)))
         assert len({id(each) for each in many}) == 1
         assert many[0] is not first
+        store.close()
+
+    asyncio.run(ask())
+
+
+def test_before_a_run_is_promoted_nothing_is_waited_for(
+    service_options: ServiceOptions, service_db: Database, served: Any
+) -> None:
+    store = lvm_models.ModelStore(service_db)
+
+    async def ask() -> None:
+        arrived: list[object] = []
+        waits, there = (
+            lvm_models.Kept(store, "nobody"),
+            lvm_models.Kept(store, "plain", arrived.append),
+        )
+        for kept in (waits, there):
+            assert kept.reason == "is being loaded"
+            kept.start()
+        while waits.reason or there.reason:
+            await asyncio.sleep(0.01)
+        assert waits.model is None
+        assert there.model is not None
+        assert there.model.run_id == served.mean
+        assert arrived[0] is there.model
+        for kept in (waits, there):
+            kept.stop()
         store.close()
 
     asyncio.run(ask())

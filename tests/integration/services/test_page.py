@@ -26,12 +26,14 @@ from lvmdb.services.limits import (
 
 PAGE = (Path(__file__).parents[3] / "docs" / "services.md").read_text(encoding="utf-8")
 
-EXAMPLES = re.findall(r"```sh\n(curl .*?)```\n```json\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"```sh\n(curl [^`]*)```\n```json\n([^`]*)```", PAGE)
+STREAMED = re.findall(r"```sh\n(curl [^`]*)```\n```text\n([^`]*)```", PAGE)
 BY_PORT = {service.port(): service.name for service in SERVICES.values()}
 
 
 def test_every_service_has_an_example() -> None:
-    assert len(EXAMPLES) == len(SERVICES) + 1
+    # One each, three more of lvm, and one of /health.
+    assert len(EXAMPLES) == len(SERVICES) + 4
     assert {_name(command) for command, _ in EXAMPLES} == set(SERVICES)
 
 
@@ -50,10 +52,10 @@ def test_an_example_is_answered_as_the_page_says(
         answer = client.get(path)
     if piped:
         chosen, last = (shlex.split(each) for each in piped)
-        names = chosen[1].strip("{}").split(", ")
-        sent = {name: answer.json()[name] for name in names}
+        pairs = (name.partition(": .") for name in chosen[1].strip("{}").split(", "))
+        passed = {name: answer.json()[of or name] for name, _, of in pairs}
         path = urlsplit(last[2]).path
-        answer = clients[_name(command)].post(path, json=sent)
+        answer = clients[_name(command)].post(path, json=passed)
     assert answer.status_code == 200, answer.text
     expected = json.loads(said)
     _alike(answer.json(), expected, path)
@@ -62,6 +64,17 @@ def test_an_example_is_answered_as_the_page_says(
     if path == "/ingest":
         numbers = ("dataset", "added", "changed", "unchanged", "concepts", "failed")
         assert [answer.json()[n] for n in numbers] == [expected[n] for n in numbers]
+
+
+def test_the_example_of_events_is_answered_with_such(clients: Mapping[str, TestClient]) -> None:
+    ((command, said),) = STREAMED
+    words = shlex.split(command)
+    answer = clients[_name(command)].post(
+        urlsplit(words[2]).path, json=json.loads(words[words.index("-d") + 1])
+    )
+    assert answer.status_code == 200, answer.text
+    named = re.findall(r"^event: (.*)$", answer.text, re.MULTILINE)
+    assert list(dict.fromkeys(named)) == re.findall(r"^event: (.*)$", said, re.MULTILINE)
 
 
 def test_the_example_of_an_error_is_the_shape_of_all(clients: Mapping[str, TestClient]) -> None:
@@ -89,7 +102,8 @@ def test_the_limits_are_the_real_ones() -> None:
     assert f"| {KEY_LENGTH}, {TITLE_LENGTH:,}, {URL_LENGTH:,} |" in PAGE
     places = {name: of.threads + of.waiting for name, of in limits.items()}
     assert rows["requests that wait or are worked on"] == (
-        f"{places['embedding']} (chunking {places['chunking']}) | {places['ingest']}"
+        f"{places['embedding']} (chunking {places['chunking']}, lvm {places['lvm']}) | "
+        f"{places['ingest']}"
     )
 
 
@@ -101,7 +115,7 @@ def test_the_ports_and_paths_are_the_real_ones(clients: Mapping[str, TestClient]
 
 
 def _name(command: str) -> str:
-    port = urlsplit(shlex.split(re.split(r"\|\s+", command)[-1])[2]).port
+    port = urlsplit(shlex.split(command.split("| ")[-1])[2]).port
     assert port is not None
     return BY_PORT[port]
 

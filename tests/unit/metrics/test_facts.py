@@ -23,7 +23,7 @@ from lvmdb.metrics.facts import added_facts
         ("So said Anne's brother and Jean-Luc.", "So said Anne.", ("Jean-Luc",)),
         ("A I B.", "", ()),
         ("dort das Haus Österreich", "das Haus", ("Österreich",)),
-        ("it is ½ Oslo", "it is 1⁄2 oslo", ()),
+        ("it is \u00bd Oslo", "it is 1\u20442 oslo", ()),
         ("", "Oslo 1871", ()),
     ],
 )  # fmt: skip

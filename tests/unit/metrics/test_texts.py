@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lvmdb.errors import ModelError
+from lvmdb.errors import MissingDependencyError, ModelError
 from lvmdb.evaluation.text_scores import text_scores
 from lvmdb.metrics.text_definitions import TEXT_METRICS
 from lvmdb.metrics.text_queries import NONE, Smoothing, TextQueries
-from lvmdb.metrics.texts import bleu, corpus_bleu, corpus_bleu_interval, rouge_l
+from lvmdb.metrics.texts import bleu, corpus_bleu, corpus_bleu_interval, require_packages, rouge_l
 
 
 def drawn(count: int, most: int = 12) -> list[str]:
     generator = random.Random(3)
     return [
-        " ".join(generator.choices("a b c d e f".split(), k=generator.randint(1, most)))
+        " ".join(generator.choices(["a", "b", "c", "d", "e", "f"], k=generator.randint(1, most)))
         for _ in range(count)
     ]
 
@@ -183,3 +184,9 @@ def test_texts_that_do_not_belong_together_are_refused() -> None:
         queries(truths=["a"])
     with pytest.raises(ModelError, match="nothing was rewritten"):
         _ = queries().source_vectors
+
+
+def test_what_measures_texts_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
+    with pytest.raises(MissingDependencyError, match=r"lvmdb\[text\]"):
+        require_packages()

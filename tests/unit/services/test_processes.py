@@ -29,11 +29,12 @@ from lvmdb.errors import (
     UsageError,
 )
 from lvmdb.services import records, watch
-from lvmdb.services.addresses import decoding_address, listen
 from lvmdb.services.catalogue import PORT_BASE, SERVICES, chosen
+from lvmdb.services.child import listen
 from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions, is_loopback, require_token
 from lvmdb.services.problems import clean, from_lvmdb
+from lvmdb.services.supervisor import decoding_address
 from lvmdb.settings import Settings
 
 

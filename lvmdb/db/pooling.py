@@ -1,0 +1,63 @@
+"""Sessions that are kept for the next who wants one, who finds them as if they were new.
+
+A session is a process of the server, which costs ten milliseconds to start and as much again to
+learn the tables; most of what asks for one asks a question of less than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+
+KEPT = 2
+"""Sessions that a process keeps open; what it needs beyond them is opened and closed each time."""
+
+LONGEST_LIFE = 300
+"""Seconds after which a session is not used again: what an administrator sets for new ones, and a
+server that has another address, is noticed; what a session has learnt of many tables is freed."""
+
+
+def pooled_engine(connect: Callable[[], psycopg.Connection[Any]]) -> Engine:
+    """SQLAlchemy's engine over sessions that are kept; as many as are asked for can be open.
+
+    Each is asked for a sign of life before it is used again: one that a restart of the server, or
+    its administrator, has ended is replaced, and who asked for it never knows.
+
+    Args:
+        connect: opens a session; must not hold on to whoever will dispose of the engine.
+    """
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        pool_size=KEPT,
+        max_overflow=-1,
+        pool_use_lifo=True,
+        pool_pre_ping=True,
+        pool_recycle=LONGEST_LIFE,
+        pool_reset_on_return=None,
+        use_native_hstore=False,
+    )
+    event.listen(engine, "reset", _make_as_new)
+    return engine
+
+
+def _make_as_new(
+    connection: psycopg.Connection[Any], entry: ConnectionPoolEntry, state: PoolResetState
+) -> None:
+    """End whatever the session has: its transaction, locks, settings, temporary tables, cursors."""
+    if state.terminate_only:
+        return
+    try:
+        connection.rollback()
+        connection.autocommit = True
+        connection.execute("DISCARD ALL", prepare=False)
+        connection.autocommit = False
+        # Its prepared statements are gone; psycopg notices that of a ROLLBACK only.
+        connection._prepared.clear()
+    except psycopg.Error:
+        # It was broken already, or in the midst of a statement: nobody is to have it again.
+        entry.invalidate()
