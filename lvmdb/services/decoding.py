@@ -23,7 +23,7 @@ from lvmdb.decoding.vec2text_child import Child
 from lvmdb.errors import EncoderError
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
-from lvmdb.services.decoding_bodies import DecodeAnswer, DecodeRequest, Half
+from lvmdb.services.decoding_bodies import DecodeAnswer, Half, NamedDecodeRequest
 from lvmdb.services.limits import Limits
 from lvmdb.services.models import encoder_name
 from lvmdb.services.options import ServiceOptions
@@ -62,11 +62,8 @@ def create(options: ServiceOptions, limits: Limits = LIMITS, start: Start | None
     router = APIRouter(route_class=StrictRoute, tags=["decoding"])
 
     @router.post("/decode", response_model=DecodeAnswer, responses=documented(409))
-    async def decode(request: DecodeRequest) -> Response:
+    async def decode(request: NamedDecodeRequest) -> Response:
         """Texts for vectors, by vec2text."""
-        if request.encoder is None and request.fingerprint is None:
-            told = "is missing: vectors of another encoder decode to fluent nonsense"
-            raise ProblemError(422, "invalid_request", f"encoder: {told}", [("encoder", told)])
         wanted = vectors(request.vectors, "vectors")
         inverter = part.get()
         require_space(request.encoder, request.fingerprint, inverter.known.space)
@@ -144,7 +141,7 @@ def _start(settings: Settings, ended: Callable[[], object]) -> Child:
     return Child(vec2text_environment.command(vec2text_environment.folder_of(settings)), ended)
 
 
-def require_space(encoder: str | None, fingerprint: str | None, known: Space) -> None:
+def require_space(encoder: str, fingerprint: str | None, known: Space) -> None:
     """Refuse vectors of another encoder.
 
     Raises:
@@ -152,17 +149,17 @@ def require_space(encoder: str | None, fingerprint: str | None, known: Space) ->
     """
     same = encoder == known.encoder if fingerprint is None else fingerprint == known.fingerprint
     if not same:
-        named = f"'{encoder}'" if encoder else "another encoder"
         why = ", and its fingerprint is another" if encoder == known.encoder else ""
         raise ProblemError(
             409,
             "conflict",
-            f"these are vectors of {named}{why}: this service decodes those of '{known.encoder}'",
+            f"these are vectors of '{encoder}'{why}: this service decodes those of "
+            f"'{known.encoder}'",
         )
 
 
 def _answer(
-    inverter: Inverter, request: DecodeRequest, wanted: Vectors, deadline: Deadline
+    inverter: Inverter, request: NamedDecodeRequest, wanted: Vectors, deadline: Deadline
 ) -> bytes:
     texts, found = inverter.decode(wanted, request.steps, request.beam, deadline.check)
     space, weights = inverter.known.space, inverter.weights

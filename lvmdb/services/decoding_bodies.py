@@ -28,7 +28,7 @@ class DecodeRequest(StrictModel):
         description="Their length does not matter, but none may be zero."
     )
     encoder: EncoderName | None = Field(
-        None, description="Whose vectors they are; the decoding service must be told."
+        None, description="Whose vectors they are; null: of this service's encoder."
     )
     fingerprint: Fingerprint | None = Field(
         None,
@@ -42,6 +42,12 @@ class DecodeRequest(StrictModel):
     encoding: Literal["float", "base64"] = Field(
         "float", description="How the vectors of the answer are written."
     )
+
+
+class NamedDecodeRequest(DecodeRequest):
+    """Vectors of a named encoder: those of another decode to fluent nonsense."""
+
+    encoder: EncoderName = Field(description="Whose vectors they are.")
 
 
 class Half(BaseModel):

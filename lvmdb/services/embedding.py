@@ -94,15 +94,14 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
         """Texts for vectors of this service's encoder, by the decoding service."""
         wanted = vectors(request.vectors, "vectors")
         body = {**request.model_dump(exclude_none=True), "vectors": written(wanted, "base64")}
-        own = None
-        if request.encoder is None and request.fingerprint is None:
-            own = encoder.get().name
+        own = encoder.get().name if request.encoder is None else None
 
         def work(_: Deadline) -> bytes:
             if own is not None:
                 with database.connect() as connection:
                     space = space_of(connection, own)
-                body.update(encoder=space.encoder, fingerprint=space.fingerprint)
+                # A fingerprint that was sent says more than a name that was not.
+                body.update({**vars(space), **body})
             return pydantic_core.to_json(_asked(decoding, body))
 
         return Response(await asking.run(work), media_type="application/json")

@@ -7,19 +7,27 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from answering_server import AnsweringServer, Request
 from asking import ask
+from click.testing import CliRunner
 
+from lvmdb.cli.app import App
+from lvmdb.cli.main import cli
 from lvmdb.corpus import encoders
 from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
 from lvmdb.db.types import DIMENSION
+from lvmdb.decoding.round_trip import round_trip_of
+from lvmdb.decoding.spaces import fingerprint_of
+from lvmdb.decoding.vec2text import packed, unpacked
 from lvmdb.errors import (
     LvmdbError,
     ModelError,
@@ -33,6 +41,7 @@ from lvmdb.models.rwkv import TimeMixing
 from lvmdb.sequences import sets
 from lvmdb.sequences.batch import SequenceBatch
 from lvmdb.sequences.sets import SequenceSet, SequenceSpec
+from lvmdb.settings import Settings
 from lvmdb.training import environment
 from lvmdb.training.loop import Trainer
 from lvmdb.training.plan import plan
@@ -542,6 +551,47 @@ def test_a_round_trip_without_a_decoder_is_refused(world: World) -> None:
 
     with pytest.raises(ModelError, match=r"the round trip gave \(8, 5\), not a finite vector"):
         train(world.db, run_id, device="cpu", round_trip=cut)
+
+
+def test_predictions_go_through_the_decoding_service(world: World, tmp_path: Path) -> None:
+    run_id = world.planned("lstm", roundtrip_every=5)
+    run = runs.get(world.db, run_id)
+    with world.db.connect() as connection:
+        sequences = sets.get_by_id(connection, run.sequence_set_id)
+    probes = np.eye(2, 768, dtype=np.float32)
+    for ordinal, row in enumerate(probes):
+        world.sql(
+            "INSERT INTO encoder_probe (encoder_id, ordinal, sentence, probe_vec) "
+            "VALUES (%s, %s, 'a', %s::vector)",
+            *(sequences.encoder_id, ordinal, str(row.tolist())),
+        )
+    half = {"name": "org/half", "revision": "0123456789abcdef"}
+
+    def answer(request: Request) -> object:
+        back = np.roll(unpacked(request.body["vectors"]), 1, axis=1)
+        assert request.body["fingerprint"] == fingerprint_of(probes)
+        return {"texts": ["t"] * len(back), "vectors": packed(back),
+                "inverter": half, "corrector": half}  # fmt: skip
+
+    with AnsweringServer(answer) as server:
+        settings = Settings(tmp_path, decoding_url=server.url)
+        with round_trip_of(world.db, settings, run) as trip:
+            train(world.db, run_id, device="cpu", round_trip=trip)
+    assert world.curve(run_id, "round_trip", "train")
+    sent = [(len(r.body["vectors"]), r.body["steps"], r.body["beam"]) for r in server.requests]
+    assert sent[:2] == [(1, 0, 1), (8, 5, 1)]
+    (stamp,) = world.row(run_id)["stamps"]
+    assert stamp == "round_trip=org/half@0123456789ab+org/half@0123456789ab,steps=5,beam=1"
+    # The server is gone; a run that has succeeded needs none, and one that has not says so.
+    with round_trip_of(world.db, settings, runs.get(world.db, run_id)) as trip:
+        assert trip is None
+    other = world.planned("lstm", seed=1, roundtrip_every=5)
+    before = world.row(other)
+    arguments = ["--dsn", world.db.dsn, "train", "--run-id", str(other)]
+    found = CliRunner(env={"LVMDB_DECODING_URL": server.url}).invoke(cli, arguments, obj=App())
+    assert isinstance(found.exception, RunError)
+    assert "(roundtrip_every), for which 'lvmdb serve decoding' must" in str(found.exception)
+    assert world.row(other) == before
 
 
 def test_a_run_that_answers_in_coarser_numbers_too(world: World) -> None:

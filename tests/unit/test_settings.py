@@ -29,6 +29,7 @@ def test_every_variable_is_optional() -> None:
     assert settings.home == root if os.geteuid() == 0 else settings.home.name == "lvmdb"
     assert {f.name for f in fields(Settings) if getattr(settings, f.name) is None} == {
         "dsn", "models", "encoder_key", "llm_url", "llm_model", "llm_key", "token",
+        "vec2text", "decoding_url",
     }  # fmt: skip
 
 

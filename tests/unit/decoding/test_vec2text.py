@@ -75,8 +75,15 @@ def test_the_client_asks_and_reads(server: AnsweringServer) -> None:
     }  # fmt: skip
 
 
-def test_what_a_service_refuses_is_said_in_one_line(server: AnsweringServer) -> None:
-    client = Vec2Text(server.url, None, patience=ONCE)
+@pytest.fixture
+def client(server: AnsweringServer) -> Iterator[Vec2Text]:
+    with Vec2Text(server.url, None, patience=ONCE) as client:
+        yield client
+
+
+def test_what_a_service_refuses_is_said_in_one_line(
+    server: AnsweringServer, client: Vec2Text
+) -> None:
     server.then(409, {"error": {"message": "these are vectors of 'e'"}})
     with pytest.raises(EncoderError, match="these are vectors of 'e'"):
         client.texts(vectors(1), SPACE)
@@ -87,7 +94,7 @@ def test_what_a_service_refuses_is_said_in_one_line(server: AnsweringServer) -> 
     with pytest.raises(EndpointAwayError, match="check LVMDB_TOKEN"):
         client.texts(vectors(1), SPACE)
     good = packed(vectors(1))
-    for wrong in (
+    wrongs: tuple[object, ...] = (
         {},
         [],
         {"texts": ["a"]},
@@ -95,7 +102,8 @@ def test_what_a_service_refuses_is_said_in_one_line(server: AnsweringServer) -> 
         {"texts": [1], "vectors": good},
         {"texts": ["a"], "vectors": ["AAAA"]},
         {"texts": ["a"], "vectors": packed(np.full((1, 768), np.nan, np.float32))},
-    ):
+    )
+    for wrong in wrongs:
         server.then(200, wrong)
         with pytest.raises(EndpointError, match="something else than a text and a vector for each"):
             client.texts(vectors(1), SPACE)

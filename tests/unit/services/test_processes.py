@@ -34,6 +34,7 @@ from lvmdb.services.child import listen
 from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions, is_loopback, require_token
 from lvmdb.services.problems import clean, from_lvmdb
+from lvmdb.services.supervisor import decoding_address
 from lvmdb.settings import Settings
 
 
@@ -54,6 +55,17 @@ def test_the_ports_are_those_that_were_agreed_on() -> None:
     assert SERVICES["embedding"].port(PORT_BASE + 1000) == 9767
     with pytest.raises(UsageError, match="port 66267"):
         SERVICES["embedding"].port(65_500)
+
+
+def test_services_find_the_decoding_service_among_them(tmp_path: Path) -> None:
+    options = ServiceOptions(Settings(tmp_path), "dsn")
+    name = "LVMDB_DECODING_URL"
+    assert decoding_address(options, 9000) == {name: "http://127.0.0.1:9768"}
+    assert decoding_address(replace(options, host="::"), 8000) == {name: "http://[::1]:8768"}
+    assert decoding_address(replace(options, host="10.0.0.1"), 8000)[name].startswith("http://10.")
+    assert decoding_address(options, 65_000) == {}
+    elsewhere = Settings(tmp_path, decoding_url="http://models.example")
+    assert decoding_address(replace(options, settings=elsewhere), 8000) == {}
 
 
 def test_services_are_chosen_by_name() -> None:
