@@ -261,7 +261,7 @@ class Pages:
             plain, _ = await predicting.nearest(lvm, model, whole.contexts[0][0], wanted)
             follows, _ = await predicting.nearest(lvm, model, ahead[0], wanted)
             view.lists |= {"query": plain, "prediction": follows}
-        if not sought.vectors or view.mute is not None:
+        if sought.words or view.mute is not None:
             words, _ = await predicting.full_text(lvm, model, text, sought.k)
             view.lists["words"] = words
 

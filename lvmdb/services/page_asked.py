@@ -99,7 +99,7 @@ class Sought(Form):
     text: Annotated[Text, BeforeValidator(_lines)] | None = None
     k: Annotated[int, Field(ge=1, le=MOST_FOUND)] = 5
     exact: bool = False
-    vectors: bool = False
+    words: bool = False
 
 
 class Titled(Form):

@@ -191,6 +191,7 @@ def test_the_corpus_is_searched(hand: Hand) -> None:
     hand.opens("/")
     hand.follows("Search")
     hand.one("#text").send_keys("the king wrote a letter")
+    hand.one("#words-too").click()
     hand.presses("Search")
     assert hand.texts(".beside h2") == [
         "By the query's vector",

@@ -232,7 +232,7 @@ def test_a_long_text_stays_in_the_form(page: TestClient) -> None:
 
 
 def test_search_shows_three_lists_beside_each_other(page: TestClient) -> None:
-    body = page.post("/page/search", data={"text": "the king wrote a letter", "k": "3"}).text
+    body = page.post("/page/search", data={"text": "the king wrote a letter", "k": "3", "words": "1"}).text
     expected = page.post(
         "/search", json={"text": "the king wrote a letter", "k": 3, "full_text": True}
     ).json()
@@ -243,7 +243,7 @@ def test_search_shows_three_lists_beside_each_other(page: TestClient) -> None:
         assert found
         assert re.findall(r"<p>(Concept.*?)</p>", shown) == found
     assert "/?article=" in body
-    vectors = page.get("/page/search", params={"text": "king", "vectors": "1"}).text
+    vectors = page.get("/page/search", params={"text": "king"}).text
     assert re.findall(r'<h2 id="(\w+)">', vectors) == ["query", "prediction"]
 
 
