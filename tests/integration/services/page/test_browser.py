@@ -18,6 +18,7 @@ from lvmdb.services.options import ServiceOptions
 
 pytest.importorskip("selenium", reason="selenium is not installed: it is in the extra dev")
 
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -118,7 +119,9 @@ class Hand:
         """To another page, which is there at the end."""
         left = self.one("html")
         yield
-        WebDriverWait(self.browser, SECONDS).until(staleness_of(left))
+        # While one page gives way to the other, Chromium may know neither.
+        passing = [WebDriverException]
+        WebDriverWait(self.browser, SECONDS, ignored_exceptions=passing).until(staleness_of(left))
 
 
 @pytest.fixture(params=["scripts", "no scripts"])

@@ -232,7 +232,9 @@ def test_a_long_text_stays_in_the_form(page: TestClient) -> None:
 
 
 def test_search_shows_three_lists_beside_each_other(page: TestClient) -> None:
-    body = page.post("/page/search", data={"text": "the king wrote a letter", "k": "3", "words": "1"}).text
+    body = page.post(
+        "/page/search", data={"text": "the king wrote a letter", "k": "3", "words": "1"}
+    ).text
     expected = page.post(
         "/search", json={"text": "the king wrote a letter", "k": 3, "full_text": True}
     ).json()
