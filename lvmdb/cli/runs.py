@@ -115,7 +115,7 @@ def diff(app: App, a: int, b: int, everything: bool, output_format: str) -> None
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "mps"]),
-    help="Where to train and evaluate.  [default: trained where the run was]",
+    help="Where to train and evaluate.  [default: where the run was trained]",
 )
 @format_option
 @pass_app

@@ -149,7 +149,7 @@ def fit(db: Database, run_id: int, *, device: str = "auto", progress: Progress =
             parameter_count=parameters,
             code_version=version,
             code_dirty=dirty,
-            environment=describe(),
+            environment=describe(device=place),
             seen_fingerprint=seen,
         )
         with claims.failure_recorded(db, run_id, worker=claims.worker_name()):

@@ -113,7 +113,7 @@ def reproduce(
         run_id: a run that has succeeded.
         again: the run that reproduces it; by default the one that was begun and not yet compared,
             or a new one.
-        device: where to train and evaluate; by default it is trained where the original was.
+        device: where to train and evaluate; by default where the original was trained.
         reading: how it reads, and how often it is saved.
         keep: leave the new run also where it is identical.
         progress: told of epochs and windows.
@@ -132,7 +132,7 @@ def reproduce(
     progress.say(f"run {new_id} trains run {run_id} again")
     with _threads(db, run_id):
         train(db, new_id, device=place, reading=reading, progress=progress, round_trip=round_trip)
-        evaluator = Evaluator(db, device=device or "auto", progress=progress)
+        evaluator = Evaluator(db, device=place, progress=progress)
         with claims.claim(db, new_id):
             _evaluate(db, evaluator, run_id, new_id)
     with db.begin() as connection:

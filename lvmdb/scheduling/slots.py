@@ -58,9 +58,7 @@ def slots(
     if device == "cuda":
         count = concurrency or len(gpus)
         if count > len(gpus):
-            raise UsageError(
-                f"--concurrency {count}: a GPU takes one run, and there are {len(gpus)}"
-            )
+            raise UsageError(f"--concurrency {count}: a GPU takes one run; GPUs here: {len(gpus)}")
         names: list[str | None] = list(gpus[:count])
     else:
         count = concurrency or 1

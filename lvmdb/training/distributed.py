@@ -71,7 +71,7 @@ class World:
             return device
         if self._local_rank >= torch.cuda.device_count():
             raise ModelError(
-                f"there are {torch.cuda.device_count()} GPUs for more processes: "
+                f"more processes than GPUs, of which this machine has {torch.cuda.device_count()}: "
                 "torchrun --nproc-per-node takes their number"
             )
         torch.cuda.set_device(self._local_rank)

@@ -31,8 +31,15 @@ def code_version() -> tuple[str, bool | None]:
     return _version("lvmdb") or "unknown", None
 
 
-def describe(world_size: int = 1) -> dict[str, Any]:
-    """Versions, processor, threads and number of processes, as JSON can hold them."""
+def describe(world_size: int = 1, device: torch.device | None = None) -> dict[str, Any]:
+    """Versions, processor, GPU, threads and number of processes, as JSON can hold them.
+
+    Args:
+        world_size: processes that train together.
+        device: where the run computes, if it is known. To name a GPU takes memory of it, and a
+            forked process may not: what computes on a CPU leaves it alone.
+    """
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -41,8 +48,10 @@ def describe(world_size: int = 1) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "world_size": world_size,
         "variables": thread_counts(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
+        # PyTorch's own version names its build, too: 2.11.0+cu130.
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))}
+        | {"torch": torch.__version__},
+        **({"gpu": torch.cuda.get_device_name(device)} if on_gpu else {}),
     }
 
 

@@ -12,6 +12,7 @@ prediction of length one, at the angle t from its target, is of the size sin t a
     temperature * infonce:          the target less the mean of what it is mistaken for
 
 Unscaled, the gradient of InfoNCE is larger by the inverse of its temperature, and drowns the rest.
+Who wants it to pull harder gives it a weight.
 """
 
 from __future__ import annotations
@@ -168,12 +169,15 @@ def contrastive(name: str) -> bool:
     return "infonce" in name.split("+")
 
 
-def get(name: str, temperature: float = TEMPERATURE, *, mixed: bool = False) -> Loss:
+def get(
+    name: str, temperature: float = TEMPERATURE, *, weight: float = 1.0, mixed: bool = False
+) -> Loss:
     """The loss of that name.
 
     Args:
         name: one of `names`.
         temperature: of InfoNCE.
+        weight: of InfoNCE within a mixture: by how much it pulls harder than the other terms.
         mixed: terms are added to it (`Answer.extra`), so that a single loss, too, is scaled as in
             a mixture.
 
@@ -185,6 +189,11 @@ def get(name: str, temperature: float = TEMPERATURE, *, mixed: bool = False) -> 
     terms = [_TERMS[part] for part in name.split("+")]
     mixed = mixed or len(terms) > 1
     scales = [term.scale(temperature) if mixed else 1.0 for term in terms]
+    if mixed:
+        scales = [
+            s * weight if term is _TERMS["infonce"] else s
+            for s, term in zip(scales, terms, strict=True)
+        ]
 
     def loss(answer: Answer) -> LossValue:
         values = [term.value(answer, temperature) for term in terms]

@@ -45,6 +45,7 @@ class TrainingOptions:
         sequence_len: concepts that a sequence reads, at most; `every` only.
         temperature: of the loss InfoNCE.
         context_negatives: InfoNCE also tells the truth from the concepts of its own context.
+        infonce_weight: of InfoNCE in a mixture: by how much it pulls harder than the other terms.
         curriculum: which windows an epoch trains on, by how coherent their context is: `none`: all;
             `bands` or `quantiles`: see `training.curriculum`.
         half: read the training vectors rounded to half precision, which halves what is sent.
@@ -72,6 +73,7 @@ class TrainingOptions:
     sequence_len: int = 64
     temperature: float = losses.TEMPERATURE
     context_negatives: bool = False
+    infonce_weight: float = 1.0
     curriculum: Literal["none", "bands", "quantiles"] = "none"
     half: bool = False
     margin_soft: float = MARGINS.soft
@@ -102,6 +104,8 @@ class TrainingOptions:
                 f"curriculum has {curriculum.PHASES} phases and needs an epoch for each: "
                 f"epochs must be at least {curriculum.PHASES}, not {self.epochs}"
             )
+        if not 0 < self.infonce_weight < float("inf"):
+            raise ModelError(f"infonce_weight must be above 0, not {self.infonce_weight}")
         for name in ("warmup", "final_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"{name} must be from 0 to 1, not {getattr(self, name)}")

@@ -194,9 +194,11 @@ def _loss(
 def _check_read(training: TrainingOptions, loss: str) -> None:
     """Refuse options that nothing would read: who sets them believes that something does."""
     contrastive = losses.contrastive(loss), "a loss with infonce, such as mse+infonce"
+    mixture = losses.contrastive(loss) and "+" in loss, "a mixture with infonce, as mse+infonce"
     probes = training.objective == PROBE, f"objective={PROBE}"
     readers = {
         "context_negatives": contrastive,
+        "infonce_weight": mixture,
         "temperature": contrastive,
         "sequence_len": (training.objective == "every", "objective=every"),
         "margin_soft": probes,

@@ -45,7 +45,9 @@ class Stepper:
     ) -> None:
         self.model = model
         mixed = options.objective == "probe" or options.roundtrip_every > 0 or model.adds_terms
-        self.loss = losses.get(loss, options.temperature, mixed=mixed)
+        self.loss = losses.get(
+            loss, options.temperature, weight=options.infonce_weight, mixed=mixed
+        )
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options.weight_decay),

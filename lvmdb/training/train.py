@@ -294,7 +294,7 @@ def _start(
         parameter_count=parameter_count,
         code_version=version,
         code_dirty=dirty,
-        environment=describe(world_size),
+        environment=describe(world_size, device),
         seen_fingerprint=admitted.seen,
         stamps=stamps,
     )

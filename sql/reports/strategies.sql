@@ -11,6 +11,7 @@
 WITH RECURSIVE strategy (option, off) AS (
     VALUES ('centre', 'false'::jsonb), ('residual', 'false'), ('tmd', '"none"'),
            ('resolutions', '[]'), ('curriculum', '"none"'), ('context_negatives', 'false'),
+           ('infonce_weight', '1.0'),
            ('roundtrip_every', '0'), ('init', 'null'), ('objective', '"last"'), ('loss', '"mse"'),
            ('parent', 'null')
 ), quantile (freedom, t) AS (

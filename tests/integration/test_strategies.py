@@ -119,6 +119,7 @@ def test_each_strategy_and_value_is_a_question_of_its_own(db: Database, result: 
         "resolutions": [[2, 4]],
         "curriculum": ["bands", "length"],
         "context_negatives": [True],
+        "infonce_weight": [2.0],
         "roundtrip_every": [2],
         "init": ["ridge"],
         "objective": ["every"],
@@ -133,6 +134,7 @@ def test_each_strategy_and_value_is_a_question_of_its_own(db: Database, result: 
     assert set(found) == {
         ("centre", "true"), ("tmd", "input"), ("tmd", "output"), ("resolutions", "[2, 4]"),
         ("curriculum", "bands"), ("curriculum", "length"), ("context_negatives", "true"),
+        ("infonce_weight", "2.0"),
         ("roundtrip_every", "2"), ("init", "ridge"), ("objective", "every"), ("loss", "cosine"),
         ("residual", "true"),
     }  # fmt: skip

@@ -228,6 +228,7 @@ def test_every_option_is_on_the_row(world: World, lstm: int) -> None:
         "sequence_len": 64,
         "temperature": 0.05,
         "context_negatives": False,
+        "infonce_weight": 1.0,
         "curriculum": "none",
         "half": False,
         "margin_soft": 0.2,
@@ -651,6 +652,8 @@ def test_what_cannot_be_trained_is_refused(world: World) -> None:
     [
         ("lstm", "diffusion", {}, "does not generate: it has a loss other than 'diffusion'"),
         ("lstm", "mse", {"context_negatives": "true"}, "a loss with infonce"),
+        ("lstm", "infonce", {"infonce_weight": "2"}, "infonce_weight=2.0 is for a mixture"),
+        ("lstm", "mse+infonce", {"infonce_weight": "0"}, "infonce_weight must be above 0"),
         ("lstm", "mse", {"temperature": "0.1"}, "temperature=0.1 is for a loss with infonce"),
         ("lstm", "mse", {"sequence_len": "8"}, "sequence_len=8 is for objective=every"),
         ("lstm", "mse", {"margin_soft": "0.1"}, "margin_soft=0.1 is for objective=probe"),

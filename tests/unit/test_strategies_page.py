@@ -13,6 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding
 STRATEGIES = {
     *("residual", "centre", "resolutions", "tmd", "objective", "curriculum", "half"),
     *("margin_soft", "margin_hard", "temperature", "context_negatives", "roundtrip_every", "init"),
+    "infonce_weight",
 }
 
 

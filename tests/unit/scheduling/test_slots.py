@@ -32,7 +32,7 @@ def test_a_gpu_takes_one_run() -> None:
     made = slots("cuda", None, None, cores=16, gpus=["0", "1"])
     assert made == [Slot("cuda", 8, "0"), Slot("cuda", 8, "1")]
     assert slots("cuda", 1, None, cores=16, gpus=["4", "5"]) == [Slot("cuda", 16, "4")]
-    with pytest.raises(UsageError, match="--concurrency 3: a GPU takes one run, and there are 2"):
+    with pytest.raises(UsageError, match="--concurrency 3: a GPU takes one run; GPUs here: 2"):
         slots("cuda", 3, None, cores=16, gpus=["0", "1"])
     assert slots("mps", None, None, cores=8, gpus=[]) == [Slot("mps", 8)]
     with pytest.raises(UsageError, match="--concurrency 2"):

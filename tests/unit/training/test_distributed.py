@@ -79,7 +79,7 @@ def test_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert World(5, 8, 1).place(torch.device("cuda")) == torch.device("cuda", 1)
     assert chosen == [1]
-    with pytest.raises(ModelError, match="there are 2 GPUs for more processes"):
+    with pytest.raises(ModelError, match="more processes than GPUs, of which this machine has 2"):
         World(6, 8, 2).place(torch.device("cuda"))
 
 

@@ -51,6 +51,24 @@ def test_the_description_is_json_and_names_what_changes_results(
     assert found["processor"]
 
 
+def test_a_gpu_is_named_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To name it takes memory of it, and a process that was forked may not ask."""
+    asked: list[object] = []
+
+    def name(device: object = None) -> str:
+        asked.append(device)
+        return "a card"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", name)
+    assert "gpu" not in environment.describe(device=torch.device("cpu"))
+    assert asked == []
+    second = torch.device("cuda", 1)
+    assert environment.describe(device=second)["gpu"] == "a card"
+    assert environment.describe()["gpu"] == "a card"
+    assert asked == [second, None]
+
+
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

@@ -147,6 +147,15 @@ def test_no_term_of_a_mixture_drowns_another(temperature: float) -> None:
     torch.testing.assert_close(mixed.total, by_hand)
 
 
+@pytest.mark.parametrize("name", ["infonce", "mse+infonce", "mse+cosine"])
+def test_the_weight_is_of_infonce_in_a_mixture_alone(name: str) -> None:
+    given = Answer(torch.randn(5, 4), torch.randn(5, 4))
+    plain, weighed = (losses.get(name, 0.1, weight=weight)(given) for weight in (1.0, 3.0))
+    assert plain.terms == weighed.terms
+    more = 2 * 0.1 * plain.terms["infonce"] if name == "mse+infonce" else torch.tensor(0.0)
+    torch.testing.assert_close(weighed.total, plain.total + more)
+
+
 @pytest.mark.parametrize(("name", "scale"), [("mse", 0.5), ("cosine", 1.0), ("infonce", 0.1)])
 def test_a_single_loss_beside_other_terms_pulls_as_in_a_mixture(name: str, scale: float) -> None:
     given = Answer(torch.randn(5, 4), torch.randn(5, 4))
