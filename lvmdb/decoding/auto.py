@@ -25,12 +25,20 @@ class AutoDecoder:
         vec2text: writes texts; None where there is none for the encoder.
         threshold: the least cosine of a nearest concept that is taken; None where nobody has
             calibrated it: then the nearest concept is taken always.
+        lacks: why there is no vec2text.
     """
 
-    def __init__(self, nearest: Decoder, vec2text: Decoder | None, threshold: float | None) -> None:
+    def __init__(
+        self,
+        nearest: Decoder,
+        vec2text: Decoder | None,
+        threshold: float | None,
+        *,
+        lacks: str = "there is no vec2text",
+    ) -> None:
         self._nearest, self._vec2text = nearest, vec2text
         self.threshold = threshold
-        self._lacks = "there is no vec2text"
+        self._lacks = lacks
 
     def decode(
         self, vectors: Vectors, *, without: Sequence[Sequence[UUID]] | None = None

@@ -89,7 +89,7 @@ def decoder(
             if options.method == "vec2text":
                 raise
             say(f"below a cosine of {threshold:.2f} texts stay the nearest concept's: {error}")
-            yield AutoDecoder(nearest, None, threshold)
+            yield AutoDecoder(nearest, None, threshold, lacks=f"no vec2text: {error}")
             return
         yield written if options.method == "vec2text" else AutoDecoder(nearest, written, threshold)
 

@@ -23,6 +23,7 @@ from importlib import resources
 from string import Template
 from typing import Protocol
 
+from lvmdb.corpus.http import Patience
 from lvmdb.corpus.llm import Llm, Question
 from lvmdb.errors import EndpointError, ModelError
 from lvmdb.metrics.facts import added_facts
@@ -113,8 +114,14 @@ def question(texts: Sequence[str], context: str) -> Question:
     )
 
 
-def smoother(settings: Settings) -> AbstractContextManager[Asked]:
+def smoother(
+    settings: Settings, *, patience: Patience | None = None
+) -> AbstractContextManager[Asked]:
     """The language model that the environment names: an endpoint, or a GGUF file's.
+
+    Args:
+        settings: of the environment.
+        patience: with an endpoint: time-outs and tries.
 
     Raises:
         SettingsError: it names none.
@@ -125,7 +132,7 @@ def smoother(settings: Settings) -> AbstractContextManager[Asked]:
         from lvmdb.decoding.local_llm import LocalLlm
 
         return LocalLlm.from_url(settings.llm_url)
-    return Llm.from_settings(settings)
+    return Llm.from_settings(settings, patience=patience)
 
 
 def _checked(answer: str, plain: str) -> str:

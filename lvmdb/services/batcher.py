@@ -100,8 +100,9 @@ class Batcher(Generic[Key, Item, Result]):
                 try:
                     return asked.future.result(timeout=_LOOK)
                 except TimeoutError:
+                    # It may have been done just now; or a pass has ended with this very error.
                     if asked.future.done():
-                        raise
+                        return asked.future.result()
         finally:
             asked.future.cancel()
 

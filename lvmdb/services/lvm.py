@@ -164,7 +164,7 @@ def router(lvm: Lvm) -> APIRouter:
         """
         deadline = lvm.deadline()
         if request.smooth:
-            await lvm.context.work.run(lambda _: lvm.llm())  # told now rather than at the end
+            await lvm.asking.run(lambda _: lvm.llm())  # told now rather than at the end
         model = await lvm.models.get(request.model)
         read = await _read(lvm, model, request, deadline)
         context, left_out = read.contexts[0], tuple(request.without)
@@ -249,11 +249,14 @@ async def _predict(
     ahead, inference = await predicting.predicted(lvm, model, read.contexts, deadline)
     began = time.perf_counter()
     left_out = [tuple(request.without)] * len(ahead)
-    if request.without_context:
+    if request.without_context and request.decode != "vec2text":
         own = await predicting.own(lvm, model, read.contexts, exact=request.exact)
         left_out = [(*given, *each) for given, each in zip(left_out, own, strict=True)]
     found, _ = await predicting.decoded(lvm, model, ahead, request.wanted, left_out)
     times = {"model": inference, "search": time.perf_counter() - began}
+    if any(each.method == "vec2text" for each in found):
+        times["decode"] = sum(e.seconds["decode"] for e in found if e.method == "vec2text")
+        times["search"] -= times["decode"]
     if not request.smooth:
         return [(each, None) for each in found], times
     answers: list[tuple[Decoded, SmoothedText | None]] = []

@@ -64,7 +64,8 @@ class Timed(BaseModel):
 
     model: RunOf
     seconds: dict[str, float] = Field(
-        description="By stage: `encoder`, `model`, `search`, and `total`; of a batch, for all."
+        description="By stage: `encoder`, `model`, `search`, `decode` (by vec2text), `smooth`, "
+        "`full_text`, those that there were, and `total`; of a batch, for all."
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from lvmdb.db.aliases import DEFAULT
 from lvmdb.db.types import DIMENSION
 from lvmdb.decoding.generation import END_COSINE, END_TEXT, REPEATED, GenerationOptions
+from lvmdb.decoding.vec2text import BEAM, MOST_BEAM, MOST_STEPS, STEPS
 from lvmdb.services.limits import TEXTS
 from lvmdb.services.predicting import Wanted
 from lvmdb.services.requests import Name, StrictModel, Text
@@ -74,7 +75,7 @@ class Finding(Asking):
     @property
     def wanted(self) -> Wanted:
         """The same, as `predicting` has it."""
-        return Wanted(k=self.k, exact=self.exact, decode=getattr(self, "decode", "nearest"))
+        return Wanted(k=self.k, exact=self.exact)
 
 
 class Leaving(Finding):
@@ -84,6 +85,12 @@ class Leaving(Finding):
         "nearest",
         description="How a prediction becomes text: by the nearest concept; by vec2text, which "
         "writes one; or by the nearest where it is near enough for the dataset, else by vec2text.",
+    )
+    vec2text_steps: int = Field(
+        STEPS, ge=0, le=MOST_STEPS, description="Corrections of vec2text's first guess."
+    )
+    beam: int = Field(
+        BEAM, ge=1, le=MOST_BEAM, description="Guesses that vec2text keeps beside each other."
     )
     smooth: bool = Field(
         False, description="Let the language model of LVMDB_LLM_URL rewrite the text fluently."
@@ -96,6 +103,11 @@ class Leaving(Finding):
     without_context: bool = Field(
         True, description="Leave out the concepts that the context consists of, as well."
     )
+
+    @property
+    def wanted(self) -> Wanted:
+        """The same, as `predicting` has it."""
+        return Wanted(self.k, self.exact, self.decode, self.vec2text_steps, self.beam)
 
 
 class Reading(BaseModel):

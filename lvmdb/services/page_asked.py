@@ -73,7 +73,7 @@ class Asked(Form):
     exact: bool = False
     decode: Literal["nearest", "auto", "vec2text"] = "nearest"
     steps: Annotated[int, Field(ge=1, le=MOST_GENERATED)] | None = None
-    loop: Literal["index", "none"] = "index"
+    loop: Literal["index", "none", "vec2text"] = "index"
     repeat: bool = False
     smooth: bool = False
 
@@ -82,8 +82,17 @@ class Asked(Form):
         """Whether there is a context."""
         return self.text is not None or self.article is not None
 
+    @property
+    def reads(self) -> Literal["index", "none", "vec2text"]:
+        """What is read of each prediction: where no concepts are found, the text that is written
+        stands for them."""
+        written = self.decode == "vec2text" and self.loop == "index"
+        return "vec2text" if written else self.loop
+
     @model_validator(mode="after")
     def _together(self) -> Asked:
+        if self.loop == "vec2text" and self.decode != "vec2text":
+            raise ValueError("loop vec2text reads what vec2text writes: let it write the texts")
         if self.text is not None and self.article is not None:
             raise ValueError("a context is a text or a place in an article, not both")
         if self.at is not None and self.article is None:

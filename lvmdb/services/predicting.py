@@ -24,28 +24,37 @@ from uuid import UUID
 import numpy as np
 
 from lvmdb.corpus.articles import Vectors
+from lvmdb.corpus.http import Patience
 from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.decoders import DecodingOptions
-from lvmdb.decoding.generation import (
-    END_TEXT,
-    GenerationOptions,
-)
+from lvmdb.decoding.generation import END_TEXT, GenerationOptions
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth, smoother
 from lvmdb.decoding.typed import concepts_of, dataset_chunker
+from lvmdb.decoding.vec2text import BEAM, STEPS
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
 from lvmdb.services.context import Context
+from lvmdb.services.limits import Limits
 from lvmdb.services.lvm_encoders import EncoderStore, KeptEncoder, Shared
 from lvmdb.services.lvm_models import Kept, ModelStore
 from lvmdb.services.parts import Needed
 from lvmdb.services.rolling import Rolling
 from lvmdb.services.searchers import Searchers, SharedDecoder, again
-from lvmdb.services.work import Deadline
+from lvmdb.services.work import Deadline, Work
 from lvmdb.training.environment import resolve_device
 
 SAME = 0.9995
 """A concept whose cosine to a vector is at least this is the one that the vector is of."""
+
+
+ASKING = Limits(threads=4, waiting=28, work_seconds=600.0)
+"""Of what only waits for the decoding service or a language model, which take minutes on a CPU: not
+in the threads that search."""
+
+LLM_PATIENCE = Patience(answer_s=120.0, tries=2)
+"""With a language model: shorter than `ASKING`, so that the texts come as they are where it is
+late."""
 
 
 @dataclass(eq=False)
@@ -54,6 +63,7 @@ class Lvm:
 
     Attributes:
         context: of the service; `context.work` has its threads.
+        asking: threads that wait for other services.
         models: runs in memory.
         encoders: of their datasets.
         searchers: connections that search.
@@ -63,6 +73,7 @@ class Lvm:
     models: ModelStore
     encoders: EncoderStore
     searchers: Searchers
+    asking: Work
     _llm: Asked | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,12 +92,17 @@ class Lvm:
         else:
             parts = [Kept(models)]
         context.parts = [*context.parts, *parts]
-        context.closing += [models.close, encoded.close, searchers.close]
-        return cls(context, models, encoded, searchers)
+        asking = Work("asking", ASKING)
+        context.closing += [models.close, encoded.close, searchers.close, asking.close]
+        return cls(context, models, encoded, searchers, asking)
 
     def deadline(self) -> Deadline:
         """Until when a request that begins now is waited for."""
         return Deadline(self.context.limits.work_seconds)
+
+    def work(self, wanted: Wanted) -> Work:
+        """The threads in which predictions are decoded."""
+        return self.context.work if wanted.decode == "nearest" else self.asking
 
     def llm(self) -> Asked:
         """The language model that the environment names.
@@ -98,7 +114,8 @@ class Lvm:
         with self._opening:
             if self._llm is None:
                 opened = ExitStack()
-                self._llm = opened.enter_context(smoother(self.context.options.settings))
+                settings = self.context.options.settings
+                self._llm = opened.enter_context(smoother(settings, patience=LLM_PATIENCE))
                 self.context.closing.append(opened.close)
             return self._llm
 
@@ -127,11 +144,14 @@ class Wanted:
         exact: compare with every vector, and need no index.
         decode: `nearest`, the text of the nearest concept; `vec2text`, what is written for the
             vector; `auto`, the nearest at or above the dataset's threshold, else what is written.
+        steps, beam: of vec2text.
     """
 
     k: int = 10
     exact: bool = False
     decode: Literal["nearest", "auto", "vec2text"] = "nearest"
+    steps: int = STEPS
+    beam: int = BEAM
 
 
 async def read_texts(lvm: Lvm, model: Inference, texts: Sequence[str], deadline: Deadline) -> Read:
@@ -208,7 +228,7 @@ async def decoded(
         ProblemError: 503, the database does not answer; 504, it took too long.
     """
     began = time.perf_counter()
-    found = await lvm.context.work.run(
+    found = await lvm.work(wanted).run(
         lambda _: decoder_of(lvm, model, wanted).decode(vectors, without=without)
     )
     return found, time.perf_counter() - began
@@ -252,8 +272,9 @@ def decoder_of(lvm: Lvm, model: Inference, wanted: Wanted) -> SharedDecoder:
         lvm.context.options.settings,
         model.dataset,
         model.encoder_id,
-        DecodingOptions(wanted.decode, wanted.k),
-        exact=wanted.exact,
+        DecodingOptions(wanted.decode, wanted.k, wanted.steps, wanted.beam),
+        # Who writes texts alone searches nothing, and needs no index.
+        exact=wanted.exact or wanted.decode == "vec2text",
     )
 
 
@@ -285,7 +306,8 @@ async def begun(
     if options.end_cosine is not None and lvm.encoders.there(model):
         deadline = lvm.deadline()
         end = (await lvm.encoders.encode(lvm.encoders.get(model), [END_TEXT], deadline))[0]
-    return Rolling(lvm, model, decoder_of(lvm, model, wanted), context, options, end, without)
+    decoder, work = decoder_of(lvm, model, wanted), lvm.work(wanted)
+    return Rolling(lvm, work, model, decoder, context, options, end, without)
 
 
 async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = ()) -> Smoothed:
@@ -297,7 +319,7 @@ async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = (
         MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
         ProblemError: 504, it took too long.
     """
-    return await lvm.context.work.run(lambda _: smooth(lvm.llm(), texts, context=context))
+    return await lvm.asking.run(lambda _: smooth(lvm.llm(), texts, context=context))
 
 
 async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list[Hit], float]:

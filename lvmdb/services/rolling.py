@@ -19,7 +19,7 @@ from lvmdb.decoding.generation import (
 )
 from lvmdb.evaluation.inference import Inference
 from lvmdb.services.searchers import SharedDecoder
-from lvmdb.services.work import Deadline
+from lvmdb.services.work import Deadline, Work
 
 if TYPE_CHECKING:
     from lvmdb.services.predicting import Lvm
@@ -40,6 +40,7 @@ class Rolling:
     def __init__(
         self,
         lvm: Lvm,
+        work: Work,
         model: Inference,
         decoder: SharedDecoder,
         context: Vectors,
@@ -47,7 +48,7 @@ class Rolling:
         end: Vectors | None,
         without: Sequence[UUID],
     ) -> None:
-        self._lvm, self._model = lvm, model
+        self._lvm, self._work, self._model = lvm, work, model
         self._deadline = lvm.deadline()
         self.ends = end is not None
         feeds: dict[str, Feed | None] = {
@@ -84,7 +85,7 @@ class Rolling:
             self._deadline = deadline
             return next(self._steps, None)
 
-        return await self._lvm.context.work.run(work)
+        return await self._work.run(work)
 
     def _predict(self, contexts: Sequence[Vectors]) -> Vectors:
         return np.asarray(self._lvm.models.batcher.wait(self._model, contexts, self._deadline))

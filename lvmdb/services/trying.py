@@ -176,9 +176,9 @@ async def roll(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> Rolled
     """
     assert asked.steps is not None, "as the page asks for it"
     if asked.smooth:
-        await lvm.context.work.run(lambda _: lvm.llm())  # told now rather than at the end
+        await lvm.asking.run(lambda _: lvm.llm())  # told now rather than at the end
     repeated = None if asked.repeat else REPEATED
-    options = GenerationOptions(steps=asked.steps, loop=asked.loop, repeated=repeated)
+    options = GenerationOptions(steps=asked.steps, loop=asked.reads, repeated=repeated)
     left_out = await _left_out(lvm, model, begun, asked)
     rolling = await predicting.begun(lvm, model, begun.vectors, options, _wanted(asked), left_out)
     guesses: list[Guess] = []
@@ -211,7 +211,7 @@ async def _left_out(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> t
     """Concepts that are not news: those of the context."""
     known = tuple(line.cpe_id for line in begun.lines if line.cpe_id is not None)
     typed = [row for row, line in enumerate(begun.lines) if line.cpe_id is None]
-    if typed:
+    if typed and asked.decode != "vec2text":
         vectors = begun.vectors[typed, :DIMENSION]
         (own,) = await predicting.own(lvm, model, [vectors], exact=asked.exact)
         known += own

@@ -311,7 +311,7 @@ def test_decoders_by_name_and_what_they_lack(
     assert (found.text, found.method, len(found.hits), said) == ("written", "vec2text", 1, [])
     assert decoded("vec2text", vectors[:1]).text == "written"
     monkeypatch.setattr(Service, "why", EndpointError("away"))
-    assert decoded("auto", far).why == "below 0.80, and there is no vec2text"
+    assert decoded("auto", far).why == "below 0.80, and no vec2text: away"
     assert said == ["below a cosine of 0.80 texts stay the nearest concept's: away"]
     with pytest.raises(EndpointError, match="away"):
         decoded("vec2text", far)
