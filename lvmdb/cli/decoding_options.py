@@ -21,6 +21,9 @@ _OPTIONS = (
     ),
     click.option("-k", default=5, show_default=True, metavar="N", help="Concepts to find."),
     click.option("--exact", is_flag=True, help="Compare with every vector instead of an index."),
+)
+
+_EFFORT = (
     click.option(
         "--vec2text-steps",
         "corrections",
@@ -39,7 +42,14 @@ _OPTIONS = (
 
 def decoding_options(function: Function) -> Function:
     """`--decode`, `-k`, `--exact`, `--vec2text-steps` and `--beam`."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *_EFFORT)):
+        function = option(function)
+    return function
+
+
+def effort_options(function: Function) -> Function:
+    """`--vec2text-steps` and `--beam`."""
+    for option in reversed(_EFFORT):
         function = option(function)
     return function
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app, show
+from lvmdb.cli.decoding_options import decoding, effort_options
 from lvmdb.cli.train import device_option
 
 
@@ -30,6 +31,7 @@ from lvmdb.cli.train import device_option
     "and else the second.",
 )
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of an index.")
+@effort_options
 @click.option(
     "--most",
     type=click.IntRange(1),
@@ -59,6 +61,8 @@ def evaluate_text(
     split: str,
     method: str,
     exact: bool,
+    corrections: int | None,
+    beam: int | None,
     most: int | None,
     timed: int,
     smooth: int | None,
@@ -79,7 +83,7 @@ def evaluate_text(
     """
     from lvmdb.corpus.encoders import load_beside
     from lvmdb.db import runs
-    from lvmdb.decoding.decoders import DecodingOptions, decoder
+    from lvmdb.decoding.decoders import decoder, depends_on
     from lvmdb.decoding.smoothing import smoother
     from lvmdb.evaluation.text_evaluation import Asking
     from lvmdb.evaluation.text_evaluation import evaluate_text as measure
@@ -87,25 +91,19 @@ def evaluate_text(
     from lvmdb.retrieval.searcher import Searcher
     from lvmdb.sequences import sets
 
+    options = decoding(method, 1, corrections, beam)
     asking = Asking(split=split, most=most, timed=timed, smoothed=smooth or 1, device=device)
     run = runs.get(app.database, run_id)
     with app.database.connect() as connection:
         sequences = sets.get_by_id(connection, run.sequence_set_id)
     with ExitStack() as stack:
+        # vec2text alone searches nothing, and needs no index.
+        unindexed = exact or method == "vec2text"
         searcher = stack.enter_context(
-            Searcher(app.database, sequences.dataset_source, exact=exact)
+            Searcher(app.database, sequences.dataset_source, exact=unindexed)
         )
-        options = DecodingOptions(method=method, k=1)
-        decodes = stack.enter_context(
-            decoder(
-                app.database,
-                app.settings,
-                searcher,
-                sequences.encoder_id,
-                options,
-                app.progress.say,
-            )
-        )
+        asked = (app.database, app.settings, searcher, sequences.encoder_id, options)
+        decodes = stack.enter_context(decoder(*asked, app.progress.say))
         extra: dict[str, Any] = {}
         if smooth is not None:
             dataset = sequences.dataset_source
@@ -118,7 +116,7 @@ def evaluate_text(
             decodes,
             f"{method}/exact" if exact else method,
             asking,
-            about=searcher.index.name if searcher.index else "",
+            about=depends_on(*asked),
             progress=app.progress,
             **extra,
         )

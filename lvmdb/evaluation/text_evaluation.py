@@ -14,10 +14,12 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection, delete
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db import runs
 from lvmdb.db.engine import Database
+from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.decoding.decoded import Decoded, Decoder
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth
 from lvmdb.errors import RunError, SequenceError, UsageError
@@ -114,6 +116,9 @@ def evaluate_text(
 ) -> EvaluatedText:
     """Decode the predictions of a split and the true vectors; measure, and replace the rows.
 
+    Without a language model, rows of rewritten texts are kept where they are still of the texts
+    that were decoded now, and else deleted.
+
     Args:
         db: the database.
         run_id: a run that has succeeded.
@@ -164,10 +169,13 @@ def evaluate_text(
         unsmoothed = tuple(dict.fromkeys(each.why for each in said if each.why is not None))
     articles = {kind: texts.article_ids(asked.truth) for kind, asked in queries.items()}
     scores = text_scores(queries, articles, times)
-    pools = _pools(pool, name, about, windows, queries)
+    pools = _pools(pool, name, about, windows)
     with db.begin() as connection:
         lock_comparison(connection, sequences.sequence_set_id, asking.split)
         for kind, ranked in pools.items():
+            if kind not in queries:
+                _forget(connection, run_id, asking.split, ranked, checkpoint)
+                continue
             write_evaluations(
                 connection,
                 run_id=run_id,
@@ -180,6 +188,7 @@ def evaluate_text(
                 code=code_version(),
                 definitions=TEXT_METRICS,
             )
+        pools = {kind: ranked for kind, ranked in pools.items() if kind in queries}
         names = [each.name for each in pools.values()]
         write_differences(connection, run_id, asking.split, names)
     return EvaluatedText(scores, pools, len(windows.truth), unsmoothed)
@@ -237,11 +246,26 @@ def _smooth(
     return said
 
 
-def _pools(
-    pool: Pool, name: str, about: str, windows: Windows, queries: dict[str, TextQueries]
-) -> dict[str, RankedIn]:
+def _forget(
+    connection: Connection, run_id: int, split: str, ranked: RankedIn, checkpoint_sha256: bytes
+) -> None:
+    """Delete what was measured of other texts than those of this pool and these weights."""
+    same = (evaluation.c.pool_fingerprint == ranked.fingerprint) & (
+        evaluation.c.checkpoint_sha256 == checkpoint_sha256
+    )
+    connection.execute(
+        delete(evaluation).where(
+            evaluation.c.run_id == run_id,
+            evaluation.c.split == split,
+            evaluation.c.pool == ranked.name,
+            same.is_not(True),
+        )
+    )
+
+
+def _pools(pool: Pool, name: str, about: str, windows: Windows) -> dict[str, RankedIn]:
     """What the texts were decoded among, by kind; told apart by all that answers depend on."""
     asked = hashlib.sha256(windows.truth.tobytes()).digest()
     digest = hashlib.sha256(pool.fingerprint + asked + f"{name} {about}".encode()).digest()
     names = {"decoded": name, "truth": f"{name}/truth", "smoothed": f"{name}/smoothed"}
-    return {kind: RankedIn(POOL + names[kind], len(pool), digest) for kind in queries}
+    return {kind: RankedIn(POOL + each, len(pool), digest) for kind, each in names.items()}

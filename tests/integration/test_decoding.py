@@ -305,7 +305,7 @@ def test_decoders_by_name_and_what_they_lack(
     assert "has no fingerprint" in said[0]
     with pytest.raises(EncoderError, match="has no fingerprint"):
         decoded("vec2text", far)
-    monkeypatch.setattr(decoders, "space_of", lambda _, name: Space(name, "f"))
+    monkeypatch.setattr(decoders, "stored_fingerprint", lambda *_: np.eye(2, 768))
     assert decoded("auto", vectors[:1]).hits[0].cpe_id == ids[0]
     found = decoded("auto", far)
     assert (found.text, found.method, len(found.hits), said) == ("written", "vec2text", 1, [])

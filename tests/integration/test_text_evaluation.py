@@ -200,6 +200,12 @@ def test_rewritten_texts(db: Database) -> None:
     assert smoothed["cosine"] == pytest.approx(both, abs=1e-6)
     assert smoothed["added_facts"] == 1.0
     assert found.unsmoothed == ("it is late",)
+    # They stay as long as they are of what is decoded, and no longer.
+    before = rows(db, "text/nearest/exact/smoothed")
+    ask(db)
+    assert rows(db, "text/nearest/exact/smoothed") == before
+    ask(db, about="another index")
+    assert not rows(db, "text/nearest/exact/smoothed")
     with pytest.raises(RunError, match="none of 3 texts: it is late"):
         ask(db, llm=Rewrites("?"), encode=encode)
     with pytest.raises(UsageError, match="encoder"):
@@ -219,6 +225,8 @@ def test_the_command_and_the_reports(db: Database) -> None:
     assert by_metric["accuracy"]["gap"] == 1 - by_metric["accuracy"]["value"]
     times = run_report(db, "text_times", run_id=1).rows
     assert [row["stage"] for row in times][:3] == ["vectors", "search", "decode"]
+    told = CliRunner().invoke(cli, [*words.split(), "--beam", "2"], obj=App(dsn=db.dsn))
+    assert "not for --decode nearest" in str(told.exception)
     asked = [*words.split(), "--smooth", "1"]
     refused = CliRunner().invoke(cli, asked, obj=App(dsn=db.dsn))
     assert refused.exit_code != 0
