@@ -22,6 +22,12 @@ from lvmdb.errors import UsageError
 @click.option(
     "--prediction", metavar="RUN:CPE", help="What a run predicted for a concept, by their ids."
 )
+@click.option(
+    "--exclude",
+    type=click.Choice(["article", "context", "none"]),
+    help="What is not found for a prediction: all of the truth's article before it, or the "
+    "concepts that were read.  [default: context]",
+)
 @decoding_options
 @dataset_option
 @format_option
@@ -30,6 +36,7 @@ def decode(
     context: click.Context,
     vector: Path | None,
     prediction: str | None,
+    exclude: str | None,
     method: str,
     k: int,
     exact: bool,
@@ -41,8 +48,9 @@ def decode(
     """One vector to text: the nearest concepts, or what vec2text writes.
 
     The first row is the text; others are the nearest concepts beside it. For a prediction, the
-    concepts that were read for it are not found. A band says how far a text is to be trusted:
-    certain from a cosine of .95 on, likely from .85, possible from .75, unsure below.
+    concepts that were read for it are not found, unless --exclude says otherwise. A band says how
+    far a text is to be trusted: certain from a cosine of .95 on, likely from .85, possible from
+    .75, unsure below.
 
     \b
     Example:
@@ -58,11 +66,13 @@ def decode(
     app = context.ensure_object(App)
     options = decoding(method, k, corrections, beam)
     if vector is not None:
+        if exclude is not None:
+            raise UsageError("--exclude is for --prediction: a vector alone has no context")
         asked, name, left_out = _of_file(app, vector, dataset)
     else:
         if dataset is not None:
             raise UsageError("--dataset is for --vector: a prediction is of its run's dataset")
-        asked, name, left_out = _of_prediction(app, str(prediction))
+        asked, name, left_out = _of_prediction(app, str(prediction), exclude or "context")
     from sqlalchemy import select
 
     from lvmdb.db.schema.corpus import dataset as table
@@ -75,7 +85,8 @@ def decode(
             select(table.c.encoder_id).where(table.c.dataset_source == name)
         ).scalar_one()
     with (
-        Searcher(database, name, exact=exact) as searcher,
+        # vec2text alone searches nothing, and needs no index.
+        Searcher(database, name, exact=exact or method == "vec2text") as searcher,
         decoder(database, app.settings, searcher, encoder_id, options, app.progress.say) as decodes,
     ):
         (found,) = decodes.decode(asked[None], without=[left_out])
@@ -111,14 +122,15 @@ def _of_file(app: App, path: Path, dataset: str | None) -> tuple[Any, str, list[
     return read_vector(path), app.dataset(dataset), []
 
 
-def _of_prediction(app: App, named: str) -> tuple[Any, str, list[Any]]:
-    """The vector that a run has predicted, its dataset, and what was read for it."""
+def _of_prediction(app: App, named: str, exclude: str) -> tuple[Any, str, list[Any]]:
+    """The vector that a run has predicted, its dataset, and what is not to be found for it."""
     import uuid
 
     from lvmdb.db import runs
     from lvmdb.db.bulk import parsed_vectors
     from lvmdb.db.queries import query
     from lvmdb.db.types import DIMENSION
+    from lvmdb.decoding.passages import before
     from lvmdb.errors import RunError
 
     run, _, concept = named.partition(":")
@@ -138,7 +150,11 @@ def _of_prediction(app: App, named: str) -> tuple[Any, str, list[Any]]:
         )
     app.progress.say(f"the truth, at a cosine of {row.cosine:.4f}: {row.concept_text}")
     (vector,) = parsed_vectors([row.predicted], DIMENSION)
-    return vector, row.dataset_source, list(row.context_cpe_ids)
+    left_out = [] if exclude == "none" else list(row.context_cpe_ids)
+    if exclude == "article" and row.seq:
+        passage = before(app.database, row.dataset_source, row.article_id, row.seq)
+        left_out = list(dict.fromkeys([*left_out, *passage.cpe_ids]))
+    return vector, row.dataset_source, left_out
 
 
 @decode.command()

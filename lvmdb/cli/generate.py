@@ -127,11 +127,14 @@ def generate(
     from lvmdb.training.environment import resolve_device
 
     infer = load_inference(app.database, run_id, resolve_device(device))
-    with Searcher(app.database, infer.dataset, exact=exact) as searcher:
+    # vec2text alone searches nothing, and needs no index.
+    unindexed = exact or method == "vec2text"
+    with Searcher(app.database, infer.dataset, exact=unindexed) as searcher:
         encoder = _encoder(app, infer, options, needed=text is not None)
         if text is not None:
             assert encoder is not None, "without one there was an error"
-            start = _of_text(app, infer, searcher, encoder, text, exclude)
+            nothing = exclude == "none" or method == "vec2text"
+            start = _of_text(app, infer, None if nothing else searcher, encoder, text)
         else:
             start = _of_article(app, infer, int(article or 0), int(at or 0), steps, exclude)
         _generate(app, infer, searcher, encoder, start, options, how, smoothing, output_format)
@@ -155,8 +158,9 @@ def _encoder(
 
 
 def _of_text(
-    app: App, infer: Inference, searcher: Searcher, encoder: Encoder, text: str, exclude: str
+    app: App, infer: Inference, searcher: Searcher | None, encoder: Encoder, text: str
 ) -> Start:
+    """What begins with a text; a searcher looks for concepts that say the same."""
     from lvmdb.decoding.passages import same_concepts
     from lvmdb.decoding.typed import DEFAULT, concepts_of, dataset_chunker
 
@@ -170,7 +174,7 @@ def _of_text(
     vectors = encoder.encode(texts)
     if infer.tmd:
         app.progress.say(f"run {infer.run_id} reads TMD codes, and a text has none")
-    without = [] if exclude == "none" else same_concepts(searcher, vectors)
+    without = [] if searcher is None else same_concepts(searcher, vectors)
     return Start(texts, vectors, without, source={"text": text})
 
 

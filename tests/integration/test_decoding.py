@@ -272,6 +272,11 @@ class Service:
         if self.why is not None:
             raise self.why
 
+    def written_by(self, vectors: Vectors, encoder: Space) -> str:
+        self.require_ready()
+        assert (vectors.shape, encoder.encoder) == ((1, 768), "test-encoder")
+        return "org/half@0+org/half@1"
+
     def decode(self, vectors: Vectors, encoder: Space) -> list[Inverted]:
         assert encoder.encoder == "test-encoder"
         return [Inverted("written", 0.9, each) for each in vectors]
@@ -293,11 +298,17 @@ def test_decoders_by_name_and_what_they_lack(
             (found,) = made.decode(asked)
         return found
 
+    def depends_on(method: str) -> str:
+        options = DecodingOptions(method, steps=2)
+        settings = Settings(home=tmp_path)
+        return decoders.depends_on(db, settings, searcher, encoder_id, options)
+
     monkeypatch.setattr(decoders, "Vec2Text", Service)
     monkeypatch.setattr(decoders, "stored_threshold", lambda *_: None)
     assert decoded("nearest", far).why is None
     assert decoded("auto", far).why == "no threshold is calibrated"
     assert "run 'lvmdb decode calibrate --run-id N'" in said[0]
+    assert (depends_on("nearest"), depends_on("auto")) == ("", " without a threshold")
     monkeypatch.setattr(decoders, "stored_threshold", lambda *_: 0.8)
     # Vectors of an encoder without a fingerprint are nobody's to decode.
     assert decoded("auto", far).method == "nearest"
@@ -310,11 +321,15 @@ def test_decoders_by_name_and_what_they_lack(
     found = decoded("auto", far)
     assert (found.text, found.method, len(found.hits), said) == ("written", "vec2text", 1, [])
     assert decoded("vec2text", vectors[:1]).text == "written"
+    assert depends_on("vec2text") == "org/half@0+org/half@1 2 4"
+    assert depends_on("auto") == " 0.8 org/half@0+org/half@1 2 4"
     monkeypatch.setattr(Service, "why", EndpointError("away"))
     assert decoded("auto", far).why == "below 0.80, and no vec2text: away"
     assert said == ["below a cosine of 0.80 texts stay the nearest concept's: away"]
-    with pytest.raises(EndpointError, match="away"):
-        decoded("vec2text", far)
+    assert depends_on("auto") == " 0.8 no vec2text"
+    for asked in (decoded, lambda *_: depends_on("vec2text")):
+        with pytest.raises(EndpointError, match="away"):
+            asked("vec2text", far)
     with pytest.raises(UnknownNameError, match="unknown way to decode 'nearst'; did you mean"):
         DecodingOptions("nearst")
 
@@ -357,6 +372,22 @@ def test_decode_as_a_command(db: Database, run: Run, tmp_path: Path) -> None:
         ).fetchall()
     # The mean of a context is near to what it is the mean of, and that is no prediction.
     assert not {each for (each,) in context} & {each["cpe_id"] for each in json.loads(words)}
+    # All of the dataset but what is left out, by each choice.
+    everything = ("--prediction", f"1:{row[0]}", "--decode", "nearest", "-k", 999)
+    left: dict[str, set[str]] = {}
+    for exclude in ("none", "context", "article"):
+        words, _ = run(*asked, *everything, "--exclude", exclude)
+        left[exclude] = {each["cpe_id"] for each in json.loads(words)}
+    assert len(left["none"]) == ARTICLES * LENGTH
+    with db.raw_connection() as connection:
+        earlier = connection.execute(
+            "SELECT e.cpe_id::text FROM cpe_entry e JOIN cpe_entry t USING (article_id) "
+            "WHERE t.cpe_id = %s AND e.seq < t.seq",
+            [row[0]],
+        ).fetchall()
+    assert {each for (each,) in context} <= left["none"] - left["context"]
+    assert {each for (each,) in earlier} <= left["none"] - left["article"]
+    run(*asked, "--vector", tmp_path / "v.npy", "--exclude", "none", fails="is for --prediction")
     run("decode", fails="give --vector or --prediction")
     run("decode", "--prediction", "1:x", fails="--prediction is RUN:CPE")
     run("decode", "--prediction", f"9:{row[0]}", fails="unknown run '9'")

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from answering_server import AnsweringServer, Request
 from asking import ask
 
 from lvmdb.corpus import encoders
@@ -23,6 +25,7 @@ from lvmdb.corpus.articles import VectorArticle
 from lvmdb.corpus.store import ensure_dataset, import_hash, store
 from lvmdb.db import claims, runs
 from lvmdb.db.engine import Database
+from lvmdb.decoding.vec2text import packed, unpacked
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.progress import SILENT, Progress
 from lvmdb.scheduling import child, queue
@@ -274,6 +277,39 @@ def test_a_reproduction_is_refused_where_it_could_not_be_compared(world: World) 
     assert ended.ending == Ending.REFUSED
     assert f"run {original} was trained on cuda, and what cpu gives cannot be" in ended.message
     assert world.state(again)[0] == "planned"
+
+
+def test_a_worker_sends_predictions_through_text_and_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sql(
+        "INSERT INTO encoder_probe (encoder_id, ordinal, sentence, probe_vec) "
+        "SELECT encoder_id, 0, 'a', %s::vector FROM encoder",
+        str(np.eye(1, 768)[0].tolist()),
+    )
+    half = {"name": "org/half", "revision": "0123456789abcdef"}
+
+    def answer(request: Request) -> object:
+        back = np.roll(unpacked(request.body["vectors"]), 1, axis=1)
+        return {"texts": ["t"] * len(back), "vectors": packed(back),
+                "inverter": half, "corrector": half}  # fmt: skip
+
+    given = {"epochs": 1, "layers": 1, "hidden": 4, "batch_size": 65, "roundtrip_every": 5}
+    run_id, other = (world.planned(**given) for _ in range(2))
+    with AnsweringServer(answer) as server:
+        monkeypatch.setenv("LVMDB_DECODING_URL", server.url)
+        assert world.attempt(run_id) == Ended(Ending.DONE)
+    # Once to see who is there, and at the fifth of eight steps.
+    assert [len(request.body["vectors"]) for request in server.requests] == [1, 8]
+    kept = "SELECT stamps[1], value > 0 FROM experiment_run JOIN run_metric USING (run_id) "
+    stamp, measured = world.sql(kept + "WHERE run_id = %s AND name = 'round_trip'", run_id)[0]
+    assert stamp.startswith("round_trip=org/half@0123456789ab+")
+    assert measured
+    # The server is gone; it may be there again when the worker tries once more.
+    ended = world.attempt(other)
+    assert ended.ending == Ending.ERROR
+    assert "(roundtrip_every), for which 'lvmdb serve decoding' must run: " in ended.message
+    assert world.state(other) == ("planned", None)
 
 
 def test_a_loss_that_is_no_number_is_not_worth_another_try(world: World) -> None:
