@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import threading
 import urllib.error
 import urllib.request
@@ -34,6 +35,7 @@ KNOWN_SHA256: Mapping[str, str] = {
 
 WEIGHTS = "model.safetensors"
 _OLD_WEIGHTS = "pytorch_model.bin"
+_OLD_PARTS = "pytorch_model-*.bin"
 _IGNORE = ["onnx/*", "openvino/*"]
 
 WITH_WEIGHTS = ("*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*")
@@ -46,16 +48,31 @@ Complete = Callable[[Path], bool]
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a sentence-transformers model with its weights."""
-    return (folder / "modules.json").is_file() and any(
-        (folder / name).is_file() for name in (WEIGHTS, _OLD_WEIGHTS)
-    )
+    return (folder / "modules.json").is_file() and bool(weight_files(folder))
 
 
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds a model of transformers with its weights."""
-    return (folder / "config.json").is_file() and any(
-        (folder / name).is_file() for name in (WEIGHTS, _OLD_WEIGHTS)
-    )
+    return (folder / "config.json").is_file() and bool(weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights: one, or the parts that an index names; none where one
+    is missing."""
+    for name in (WEIGHTS, _OLD_WEIGHTS):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if not index.is_file():
+            continue
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            parts = [folder / part for part in sorted(named) if Path(part).name == part]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if parts and len(parts) == len(named) and all(part.is_file() for part in parts):
+            return parts
+    return []
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -140,13 +157,17 @@ def find_weights(
 def revision(folder: Path) -> str:
     """What tells the weights in a folder from others.
 
-    SHA-256 of `model.safetensors`; else the hub's commit; else SHA-256 of the older kind.
+    SHA-256 of `model.safetensors`; else the hub's commit; else SHA-256 of the older kind. Of
+    weights in parts, SHA-256 of theirs.
     """
-    if (folder / WEIGHTS).is_file():
-        return sha256(folder / WEIGHTS)
+    files = weight_files(folder)
+    if files and files[0].name == WEIGHTS:
+        return sha256(files[0])
     if folder.parent.name == "snapshots":  # the Hugging Face cache names a folder by its commit
         return folder.name
-    return sha256(folder / _OLD_WEIGHTS)
+    if len(files) > 1:
+        return hashlib.sha256(" ".join(map(sha256, files)).encode()).hexdigest()
+    return sha256(files[0] if files else folder / _OLD_WEIGHTS)
 
 
 def sha256(file: Path) -> str:
@@ -246,7 +267,7 @@ def _from_hub(
             "huggingface_hub", "encoders", f"finding the weights of '{model}'"
         ) from None
     nowhere = "not in the Hugging Face cache" if local else "the hub has no weights that are usable"
-    for patterns in (wanted, [*wanted, _OLD_WEIGHTS]):
+    for patterns in (wanted, [*wanted, _OLD_WEIGHTS, _OLD_PARTS]):
         try:
             folder = snapshot_download(
                 model,

@@ -194,19 +194,29 @@ def _loaded(kind: Any, folder: str) -> Any:
 
 
 def _weights(folder: str) -> dict[str, Any]:
-    """All tensors in a folder, by name."""
-    file = Path(folder) / "model.safetensors"
-    if file.is_file():
-        from safetensors.torch import load_file
+    """All tensors in a folder, by name, from one file or from the parts that an index names."""
+    found: dict[str, Any] = {}
+    for file in _files(Path(folder)):
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        found: dict[str, Any] = load_file(file)
-        return found
-    import torch
+            found |= load_file(file)
+        else:
+            import torch
 
-    loaded: dict[str, Any] = torch.load(
-        file.with_name("pytorch_model.bin"), map_location="cpu", weights_only=True
-    )
-    return loaded
+            found |= torch.load(file, map_location="cpu", weights_only=True)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return [folder / name]
+        if index.is_file():
+            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / part for part in sorted(set(named))]
+    raise ValueError(f"{folder} holds no weights")
 
 
 class Handler:

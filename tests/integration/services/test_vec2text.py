@@ -6,6 +6,7 @@ It runs where `lvmdb vec2text install` has made the environment in `LVMDB_TEST_V
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -23,6 +24,7 @@ from starlette.testclient import TestClient
 
 from lvmdb.corpus import encoders
 from lvmdb.corpus.encoder import Encoder
+from lvmdb.corpus.weights import has_weights, revision
 from lvmdb.db.engine import Database
 from lvmdb.decoding import correctors, vec2text_environment
 from lvmdb.decoding.correctors import GTR, PAIRS
@@ -167,6 +169,32 @@ def test_weights_that_are_not_all_there_are_not_made_up(real: Real, tmp_path: Pa
     cut = replace(weights, inverter=replace(weights.inverter, folder=folder))
     with pytest.raises(EncoderError, match=r"do not load: ValueError: .* lacks \d of its weights"):
         Inverter(real.child, cut, known)
+
+
+def test_weights_may_lie_in_parts(real: Real, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    with real.db.connect() as connection:
+        known = known_encoder(connection, GTR)
+    weights = correctors.find(real.settings, PAIRS["sentence-transformers", GTR])
+    whole = load_file(weights.corrector.folder / "model.safetensors")
+    folder, names = tmp_path / "half", sorted(whole)
+    folder.mkdir()
+    (folder / "config.json").write_text((weights.corrector.folder / "config.json").read_text())
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    index = {name: part for part, held in parts.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    for part, held in parts.items():
+        assert not has_weights(folder)
+        save_file({name: whole[name].contiguous() for name in held}, folder / part)
+    assert has_weights(folder)
+    assert len(revision(folder)) == 64
+    vectors = real.encoder.encode(tiny_vec2text.SENTENCES[:3])
+    texts = []
+    for corrector in (weights.corrector, replace(weights.corrector, folder=folder)):
+        found = Inverter(real.child, replace(weights, corrector=corrector), known)
+        texts.append(found.decode(vectors, 2, 1)[0])
+    assert texts[0] == texts[1]
 
 
 def _passed_on(client: TestClient, request: Request) -> Answer:
