@@ -49,8 +49,8 @@ SAME = 0.9995
 
 
 ASKING = Limits(threads=4, waiting=28, work_seconds=600.0)
-"""Of what only waits for the decoding service or a language model, which take minutes on a CPU: not
-in the threads that search."""
+"""Of what takes long, and not in the threads that search: what waits for the decoding service or a
+language model, which take minutes on a CPU, and full-text search, which has no index."""
 
 LLM_PATIENCE = Patience(answer_s=120.0, tries=2)
 """With a language model: shorter than `ASKING`, so that the texts come as they are where it is
@@ -63,7 +63,7 @@ class Lvm:
 
     Attributes:
         context: of the service; `context.work` has its threads.
-        asking: threads that wait for other services.
+        asking: threads for what takes long.
         models: runs in memory.
         encoders: of their datasets.
         searchers: connections that search.
@@ -337,5 +337,5 @@ async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list
             return [Hit(*row) for row in rows]
 
     began = time.perf_counter()
-    found = await lvm.context.work.run(lambda _: again(find))
+    found = await lvm.asking.run(lambda _: again(find))
     return found, time.perf_counter() - began

@@ -1,7 +1,8 @@
 -- From which cosine on is the nearest concept taken for what a vector says, and how good is that?
 -- Of each calibration: the hit rate (queries whose nearest concept is as near), the share of hits
 -- whose text is the truth's (accuracy) or that are of the truth's article, and milliseconds of a
--- search. Chosen is the best accuracy with a hit rate above 70 %; the newest one is in use.
+-- search. Chosen is the best accuracy with a hit rate above 70 %; the newest one is in use. Concepts
+-- are those that were searched: where the dataset has grown since, calibrate again.
 -- For one run: SET lvmdb.run_id = 7;
 WITH sessions AS (
     SELECT session_id, max(run_id) AS run_id FROM decoding_calibration GROUP BY session_id
@@ -14,6 +15,7 @@ WITH sessions AS (
 SELECT c.dataset_source AS dataset, e.name AS encoder, s.name AS sequence_set, c.split,
        c.calibrated_on, c.run_id AS run, c.threshold, c.hits / c.queries::float AS hit_rate,
        c.accuracy, c.same_article, c.queries,
+       c.vectors AS concepts, c.environment ->> 'index' AS index,
        round((1000 * c.latency_p50)::numeric, 2) AS p50_ms,
        round((1000 * c.latency_p95)::numeric, 2) AS p95_ms,
        c.chosen, n.decoding_calibration_id IS NOT NULL AS in_use, c.created_at
