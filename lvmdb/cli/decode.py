@@ -237,7 +237,10 @@ def calibrate(
         )
     best = next((row for row in rows if row.chosen), None)
     if best is None:
-        app.progress.say(f"no threshold has a hit rate above {HIT_RATE:.0%}: none is chosen")
+        app.progress.say(
+            f"no threshold has a hit rate above {HIT_RATE:.0%}: none is chosen, and what was "
+            "chosen before stays in use"
+        )
     elif best.threshold < LOWEST:
         app.progress.say(
             f"{best.calibrated_on} seldom come as near as {LOWEST}: chosen is {best.threshold:.2f}"

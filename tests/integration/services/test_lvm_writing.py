@@ -20,9 +20,10 @@ from stand_in_vec2text import StandIn
 from starlette.testclient import TestClient
 
 from lvmdb.corpus.articles import Vectors
+from lvmdb.corpus.http import Patience
 from lvmdb.db.engine import Database
 from lvmdb.evaluation.inference import load_inference
-from lvmdb.services import lvm
+from lvmdb.services import lvm, predicting
 from lvmdb.services.options import ServiceOptions
 
 Clients = Mapping[str, TestClient]
@@ -151,6 +152,25 @@ def test_without_the_decoding_service_it_is_said(
         assert said["why"].startswith("below 1.00, and no vec2text: the decoding service (")
         wrong = client.post("/predict", json={**given, "decode": "vec2text", "beam": 17})
         assert wrong.json()["error"]["message"].startswith("beam: ")
+
+
+def test_a_language_model_that_is_late_leaves_the_text_as_it_is(
+    serving: Serving, service_options: ServiceOptions, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "LLM_PATIENCE", Patience(answer_s=0.1, tries=1))
+    given = {"context": coded(served.articles[5].vectors[:3]), "smooth": True}
+    with AnsweringServer() as model:
+        for _ in range(2):
+            model.then(200, {"choices": []}, slow_s=0.5)
+        settings = replace(service_options.settings, llm_url=f"{model.url}/v1", llm_model="m")
+        options = replace(service_options, settings=settings, encoder="none")
+        with serving(lvm.create(options)) as client:
+            said = ask(client, "/predict", **given)
+            *_, (name, end) = events(client, steps=1, **given)
+    assert name == "end"
+    for text, smoothed in ((said["text"], said["smoothed"]), (end["text"], end["smoothed"])):
+        assert (smoothed["text"], smoothed["smoothed"], smoothed["added"]) == (text, False, [])
+        assert "language model" in smoothed["why"]
 
 
 def test_searching_does_not_wait_for_writing(
