@@ -19,8 +19,8 @@ from lvmdb.corpus.encoder import (
     MATCH_COSINE,
     PROBE_SENTENCES,
     EncoderSpec,
+    least_alike,
     other_space,
-    row_cosines,
     typical_length,
 )
 from lvmdb.db.schema.corpus import encoder
@@ -155,18 +155,12 @@ class Inverter:
             raise EncoderError(
                 f"the encoder in '{self.weights.corrector.name}' does not encode: {error}"
             ) from error
-        if stored.shape != probes.shape:
-            raise EncoderError(
-                f"encoder '{spec.name}': its stored fingerprint has shape {stored.shape}, not "
-                f"{probes.shape}: it was made by another version of lvmdb; add the encoder anew"
-            )
-        cosines = row_cosines(stored, probes)
-        worst = int(cosines.argmin())
-        if cosines[worst] < MATCH_COSINE:
+        worst, cosine = least_alike(spec.name, stored, probes)
+        if cosine < MATCH_COSINE:
             raise EncoderError(
                 f"'{self.weights.inverter.name}' and '{self.weights.corrector.name}' decode the "
                 f"vectors of another encoder than '{spec.name}': for probe sentence {worst + 1} "
-                f"the cosine is {cosines[worst]:.4f}, and at least {MATCH_COSINE} is needed; name "
+                f"the cosine is {cosine:.4f}, and at least {MATCH_COSINE} is needed; name "
                 f"a pair that was trained on its vectors{other_space(spec)}"
             )
-        return float(cosines[worst])
+        return cosine
