@@ -26,9 +26,10 @@ from lvmdb.corpus.encoder import (
 from lvmdb.db.schema.corpus import encoder
 from lvmdb.decoding.correctors import Weights
 from lvmdb.decoding.spaces import Space, fingerprint_of, stored_fingerprint
-from lvmdb.decoding.vec2text import packed, unit, unpacked
+from lvmdb.decoding.vec2text import packed, unpacked
 from lvmdb.decoding.vec2text_child import Child
 from lvmdb.errors import EncoderError, ServiceError
+from lvmdb.metrics.vectors import normalise
 
 AT_ONCE = 8
 """Vectors that the process is given at a time; in between, nobody may be waiting any more."""
@@ -116,7 +117,7 @@ class Inverter:
             EndpointError: the process ended.
         """
         # As long as the vectors that the corrector learned from: see `typical_length`.
-        wanted = (unit(vectors) * self._length).astype(np.float32)
+        wanted = (normalise(vectors) * self._length).astype(np.float32)
         texts: list[str] = []
         found: list[str] = []
         for begin in range(0, len(wanted), AT_ONCE):
@@ -131,7 +132,7 @@ class Inverter:
             )
             texts += answer["texts"]
             found += answer["vectors"]
-        return texts, unit(unpacked(found)).astype(np.float32)
+        return texts, normalise(unpacked(found)).astype(np.float32)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """The vectors of texts by the encoder inside, `(n, 768)`, of the length that it gives."""

@@ -24,7 +24,7 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.db import runs
 from lvmdb.db.benchmarks import REQUESTS, Measured
 from lvmdb.db.engine import Database
-from lvmdb.decoding.calibration import held_out
+from lvmdb.decoding.held_out import held_out
 from lvmdb.decoding.vec2text import packed
 from lvmdb.errors import ServiceError, UsageError
 from lvmdb.progress import SILENT, Progress
