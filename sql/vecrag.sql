@@ -28,10 +28,6 @@ ANALYZE vecrag_document;
 CREATE TEMPORARY TABLE vecrag_word AS
 SELECT word, ndoc FROM ts_stat('SELECT words FROM vecrag_document');
 
--- name: drop_tables
--- Both tables.
-DROP TABLE IF EXISTS vecrag_document, vecrag_word;
-
 -- name: search_words
 -- The best concepts by any of the words of a text, its rarest ones: a query of all of them at once
 -- (plainto_tsquery) finds the text itself and nothing else. Words that stand in one concept alone find

@@ -174,27 +174,41 @@ def check_fingerprint(stored: np.ndarray, encoder: Encoder) -> float:
     Raises:
         EncoderError: it is smaller than `MATCH_COSINE`, or the fingerprint has another shape.
     """
-    probes = encoder.probe_vectors().astype(np.float64)
-    if stored.shape != probes.shape:
-        raise EncoderError(
-            f"encoder '{encoder.name}': its stored fingerprint has shape {stored.shape}, not"
-            f" {probes.shape}: it was made by another version of lvmdb; add the encoder anew"
-        )
-    cosines = row_cosines(stored, probes)
-    worst = int(cosines.argmin())
-    if cosines[worst] < MATCH_COSINE:
+    worst, cosine = least_alike(encoder.name, stored, encoder.probe_vectors())
+    if cosine < MATCH_COSINE:
         revision = f" (revision {encoder.revision[:12]})" if encoder.revision else ""
         raise EncoderError(
             f"the model loaded as '{encoder.name}'{revision} is not the"
             f" one whose vectors are stored: for probe sentence {worst + 1} the cosine is"
-            f" {cosines[worst]:.4f}, and at least {MATCH_COSINE} is needed; use the weights that"
+            f" {cosine:.4f}, and at least {MATCH_COSINE} is needed; use the weights that"
             " the vectors were made with, or encode into a dataset with an encoder of another name"
             f"{other_space(encoder.spec)}"
         )
-    return float(cosines[worst])
+    return cosine
 
 
-def row_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def least_alike(name: str, stored: np.ndarray, probes: np.ndarray) -> tuple[int, float]:
+    """The probe sentence whose vectors differ most, counted from 0, and their cosine.
+
+    Args:
+        name: of the encoder.
+        stored: `(n, 768)`, its fingerprint.
+        probes: `(n, 768)`, what is made of the probe sentences now.
+
+    Raises:
+        EncoderError: the fingerprint has another shape.
+    """
+    if stored.shape != probes.shape:
+        raise EncoderError(
+            f"encoder '{name}': its stored fingerprint has shape {stored.shape}, not"
+            f" {probes.shape}: it was made by another version of lvmdb; add the encoder anew"
+        )
+    cosines = _row_cosines(stored, probes)
+    worst = int(cosines.argmin())
+    return worst, float(cosines[worst])
+
+
+def _row_cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The cosine of each row `(n, 768)` to its fellow, `(n,)` float64; -1 where there is none."""
     old, new = left.astype(np.float64), right.astype(np.float64)
     scale = np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)

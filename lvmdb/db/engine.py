@@ -162,7 +162,11 @@ class Database:
 
 
 def raw(connection: Connection) -> psycopg.Connection[Any]:
-    """The psycopg connection under a SQLAlchemy one: the same session and transaction."""
+    """The psycopg connection under a SQLAlchemy one: the same session and transaction.
+
+    The server's settings end with the block; psycopg's own (adapters, row factory, isolation level)
+    would stay with a session that is kept, and belong on a cursor or on a `raw_connection`.
+    """
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 

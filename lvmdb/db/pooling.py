@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
 KEPT = 2
 """Sessions that a process keeps open; what it needs beyond them is opened and closed each time."""
@@ -42,6 +42,7 @@ def pooled_engine(connect: Callable[[], psycopg.Connection[Any]]) -> Engine:
         use_native_hstore=False,
     )
     event.listen(engine, "reset", _make_as_new)
+    event.listen(engine, "checkout", _in_transactions)
     return engine
 
 
@@ -55,9 +56,19 @@ def _make_as_new(
         connection.rollback()
         connection.autocommit = True
         connection.execute("DISCARD ALL", prepare=False)
-        connection.autocommit = False
-        # Its prepared statements are gone; psycopg notices that of a ROLLBACK only.
+        # Its prepared statements are gone, which psycopg does not notice each time.
         connection._prepared.clear()
     except psycopg.Error:
         # It was broken already, or in the midst of a statement: nobody is to have it again.
         entry.invalidate()
+
+
+def _in_transactions(
+    connection: psycopg.Connection[Any], entry: ConnectionPoolEntry, proxy: PoolProxiedConnection
+) -> None:
+    """End the autocommit that a session is kept in.
+
+    So it is asked for a sign of life without changing that: a Ctrl-C meanwhile would else be
+    replaced by psycopg's refusal to change it back.
+    """
+    connection.autocommit = False

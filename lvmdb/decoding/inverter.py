@@ -19,16 +19,17 @@ from lvmdb.corpus.encoder import (
     MATCH_COSINE,
     PROBE_SENTENCES,
     EncoderSpec,
+    least_alike,
     other_space,
-    row_cosines,
     typical_length,
 )
 from lvmdb.db.schema.corpus import encoder
 from lvmdb.decoding.correctors import Weights
 from lvmdb.decoding.spaces import Space, fingerprint_of, stored_fingerprint
-from lvmdb.decoding.vec2text import packed, unit, unpacked
+from lvmdb.decoding.vec2text import packed, unpacked
 from lvmdb.decoding.vec2text_child import Child
 from lvmdb.errors import EncoderError, ServiceError
+from lvmdb.metrics.vectors import normalise
 
 AT_ONCE = 8
 """Vectors that the process is given at a time; in between, nobody may be waiting any more."""
@@ -116,7 +117,7 @@ class Inverter:
             EndpointError: the process ended.
         """
         # As long as the vectors that the corrector learned from: see `typical_length`.
-        wanted = (unit(vectors) * self._length).astype(np.float32)
+        wanted = (normalise(vectors) * self._length).astype(np.float32)
         texts: list[str] = []
         found: list[str] = []
         for begin in range(0, len(wanted), AT_ONCE):
@@ -131,7 +132,7 @@ class Inverter:
             )
             texts += answer["texts"]
             found += answer["vectors"]
-        return texts, unit(unpacked(found)).astype(np.float32)
+        return texts, normalise(unpacked(found)).astype(np.float32)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """The vectors of texts by the encoder inside, `(n, 768)`, of the length that it gives."""
@@ -155,18 +156,12 @@ class Inverter:
             raise EncoderError(
                 f"the encoder in '{self.weights.corrector.name}' does not encode: {error}"
             ) from error
-        if stored.shape != probes.shape:
-            raise EncoderError(
-                f"encoder '{spec.name}': its stored fingerprint has shape {stored.shape}, not "
-                f"{probes.shape}: it was made by another version of lvmdb; add the encoder anew"
-            )
-        cosines = row_cosines(stored, probes)
-        worst = int(cosines.argmin())
-        if cosines[worst] < MATCH_COSINE:
+        worst, cosine = least_alike(spec.name, stored, probes)
+        if cosine < MATCH_COSINE:
             raise EncoderError(
                 f"'{self.weights.inverter.name}' and '{self.weights.corrector.name}' decode the "
                 f"vectors of another encoder than '{spec.name}': for probe sentence {worst + 1} "
-                f"the cosine is {cosines[worst]:.4f}, and at least {MATCH_COSINE} is needed; name "
+                f"the cosine is {cosine:.4f}, and at least {MATCH_COSINE} is needed; name "
                 f"a pair that was trained on its vectors{other_space(spec)}"
             )
-        return float(cosines[worst])
+        return cosine

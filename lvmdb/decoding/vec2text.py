@@ -24,6 +24,7 @@ from lvmdb.corpus.http import Endpoint, Patience
 from lvmdb.db.types import DIMENSION
 from lvmdb.decoding.spaces import Space
 from lvmdb.errors import EncoderError, EndpointError, UsageError
+from lvmdb.metrics.vectors import cosine
 from lvmdb.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8768"
@@ -201,8 +202,8 @@ class Vec2Text:
         if not usable or len(texts) != len(vectors) or found.shape != vectors.shape:
             raise self._another_version(vectors)
         return [
-            Inverted(text, float(cosine), vector)
-            for text, cosine, vector in zip(texts, cosines(vectors, found), found, strict=True)
+            Inverted(text, float(near), vector)
+            for text, near, vector in zip(texts, cosine(vectors, found), found, strict=True)
         ]
 
     def _another_version(self, vectors: Vectors) -> EndpointError:
@@ -239,17 +240,3 @@ def unpacked(rows: Sequence[str]) -> Vectors:
     if any(row.shape != (DIMENSION,) or not np.isfinite(row).all() for row in read):
         raise ValueError(f"not the base64 of {DIMENSION} finite little-endian float32")
     return np.array(read, dtype=np.float32).reshape(len(read), DIMENSION)
-
-
-def cosines(left: Vectors, right: Vectors) -> np.ndarray:
-    """The cosine of each row `(n, 768)` to its fellow, `(n,)` float64; 0 for zero vectors."""
-    found: np.ndarray = (unit(left) * unit(right)).sum(axis=1)
-    return found
-
-
-def unit(vectors: Vectors) -> np.ndarray:
-    """Rows of unit length, float64; one without a direction stays zero."""
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    found: np.ndarray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
-    return found

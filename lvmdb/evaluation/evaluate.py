@@ -13,9 +13,8 @@ from lvmdb.db.checkpoints import checkpoint_sha256
 from lvmdb.db.engine import Database
 from lvmdb.db.runs import Run
 from lvmdb.db.schema.evaluations import evaluation
-from lvmdb.errors import SequenceError
 from lvmdb.evaluation import drawn_pool
-from lvmdb.evaluation.pool import SAME_VECTOR, ContextRows, Pool, load_pool
+from lvmdb.evaluation.pool import ContextRows, Pool, load_pool
 from lvmdb.evaluation.predictor import load_predictor
 from lvmdb.evaluation.records import (
     RankedIn,
@@ -25,16 +24,14 @@ from lvmdb.evaluation.records import (
     write_predictions,
 )
 from lvmdb.evaluation.scores import Score, score
-from lvmdb.evaluation.windows import predicted_windows
+from lvmdb.evaluation.windows import predicted_windows, sequences_of, truth_rows
 from lvmdb.metrics.contrast import contrast
 from lvmdb.metrics.definitions import METRICS, POOLS
 from lvmdb.metrics.manifold import nearest_other_cosine
 from lvmdb.metrics.queries import Queries
 from lvmdb.metrics.ranking import duplicate_groups, rank_in_articles, rank_in_pool
-from lvmdb.metrics.vectors import cosine
 from lvmdb.progress import SILENT, Progress
 from lvmdb.sequences import sets
-from lvmdb.sequences.reader import changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
@@ -97,9 +94,7 @@ class Evaluator:
             SequenceError: the split has no windows, or the data changed.
         """
         run = runs.get(self._db, run_id)
-        sequences = self._sequences(run)
-        if not sequences.window_count(split):
-            raise SequenceError(f"sequence set '{sequences.name}' has no {split} windows")
+        sequences = sequences_of(self._db, run, split)
         kind = pool if pool in ("corpus", "article") else "drawn"
         kinds = frozenset(POOLS if pool is None else [kind])
         if kind == "drawn" and pool is not None:
@@ -111,10 +106,7 @@ class Evaluator:
         corpus = self._corpus(sequences.dataset_source)
         predictor = load_predictor(self._db, run, sequences, self._device, pool=corpus.pool)
         windows = predicted_windows(self._db, run, sequences, split, predictor, self._progress)
-        truth = corpus.pool.rows(windows["article_id"], windows["target_seq"])
-        # Order, text and vector of one row: what was predicted is what it is held against.
-        if np.any(cosine(windows["target"], corpus.pool.vectors[truth]) < SAME_VECTOR):
-            raise changed()
+        truth = truth_rows(corpus.pool, windows)
         with self._db.connect() as connection:
             context = ContextRows(connection, sequences, corpus.pool).of(truth)
         drawn = None

@@ -64,7 +64,7 @@ class FullText:
 
 @contextmanager
 def full_text(db: Database, dataset: str, config: str = "english") -> Iterator[FullText]:
-    """Make the words of a dataset's concepts searchable, for this connection, until it ends.
+    """Make the words of a dataset's concepts searchable, until the block ends.
 
     Args:
         db: the database.
@@ -87,8 +87,5 @@ def full_text(db: Database, dataset: str, config: str = "english") -> Iterator[F
             ) from None
         for name in ("index_documents", "settle_documents", "make_word_counts"):
             connection.execute(psycopg_sql("vecrag", name).encode())
-        try:
-            yield FullText(connection, dataset, config, perf_counter() - began)
-        finally:
-            # The transaction ends with the connection, and takes the tables with it.
-            opened.rollback()
+        # The transaction ends with the block, and takes the tables with it.
+        yield FullText(connection, dataset, config, perf_counter() - began)

@@ -22,7 +22,7 @@ from lvmdb.db.engine import Database
 from lvmdb.db.schema.evaluations import evaluation
 from lvmdb.decoding.decoded import Decoded, Decoder
 from lvmdb.decoding.smoothing import Asked, Smoothed, smooth
-from lvmdb.errors import RunError, SequenceError, UsageError
+from lvmdb.errors import RunError, UsageError
 from lvmdb.evaluation.inference import load_inference
 from lvmdb.evaluation.pool import Pool, load_pool
 from lvmdb.evaluation.records import (
@@ -34,11 +34,11 @@ from lvmdb.evaluation.records import (
 from lvmdb.evaluation.scores import Score
 from lvmdb.evaluation.text_scores import Times, text_scores
 from lvmdb.evaluation.text_windows import Texts, Windows, drawn, load_windows
+from lvmdb.evaluation.windows import sequences_of
 from lvmdb.metrics.text_definitions import POOL, TEXT_METRICS
 from lvmdb.metrics.text_queries import TextQueries
 from lvmdb.metrics.texts import require_packages
 from lvmdb.progress import SILENT, Progress
-from lvmdb.sequences import sets
 from lvmdb.training.environment import code_version, resolve_device
 from lvmdb.training.train import check_data
 
@@ -140,10 +140,7 @@ def evaluate_text(
         raise UsageError("rewritten texts are measured by the dataset's encoder: it is needed")
     require_packages()
     run = runs.get(db, run_id)
-    with db.connect() as connection:
-        sequences = sets.get_by_id(connection, run.sequence_set_id)
-    if not sequences.window_count(asking.split):
-        raise SequenceError(f"sequence set '{sequences.name}' has no {asking.split} windows")
+    sequences = sequences_of(db, run, asking.split)
     check_data(db, run, sequences)
     pool = load_pool(db, sequences.dataset_source)
     windows, checkpoint = load_windows(

@@ -15,14 +15,12 @@ from lvmdb.db.queries import psycopg_sql
 from lvmdb.db.runs import Run
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.smoothing import Smoothed
-from lvmdb.evaluation.pool import SAME_VECTOR, ContextRows, Pool
+from lvmdb.evaluation.pool import ContextRows, Pool
 from lvmdb.evaluation.predictor import load_predictor
-from lvmdb.evaluation.windows import predicted_windows
+from lvmdb.evaluation.windows import predicted_windows, truth_rows
 from lvmdb.metrics import chance
 from lvmdb.metrics.text_queries import NONE, Smoothing, TextQueries
-from lvmdb.metrics.vectors import cosine
 from lvmdb.progress import SILENT, Progress
-from lvmdb.sequences.reader import changed
 from lvmdb.sequences.sets import SequenceSet
 from lvmdb.training.environment import resolve_device
 
@@ -68,10 +66,7 @@ def load_windows(
     """
     predictor = load_predictor(db, run, sequences, resolve_device(device), pool=pool)
     found = predicted_windows(db, run, sequences, split, predictor, progress)
-    truth = pool.rows(found["article_id"], found["target_seq"])
-    # Order, text and vector of one row: what was predicted is what it is held against.
-    if np.any(cosine(found["target"], pool.vectors[truth]) < SAME_VECTOR):
-        raise changed()
+    truth = truth_rows(pool, found)
     rows = np.arange(len(truth)) if most is None else drawn(len(truth), most, seed)
     truth = truth[rows]
     with db.connect() as connection:

@@ -26,15 +26,14 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.db import runs
 from lvmdb.db.benchmarks import Measured
 from lvmdb.db.engine import Database
-from lvmdb.errors import SequenceError
 from lvmdb.evaluation.full_text import ALL_WORDS, FullText, full_text
 from lvmdb.evaluation.inference import Inference, load_inference
 from lvmdb.evaluation.pool import Pool, load_pool
 from lvmdb.evaluation.text_windows import Texts, Windows, drawn, load_windows
 from lvmdb.evaluation.vecrag_rows import vecrag_measured, vecrag_rows
+from lvmdb.evaluation.windows import sequences_of
 from lvmdb.progress import SILENT, Progress
 from lvmdb.retrieval.searcher import Searcher
-from lvmdb.sequences import sets
 from lvmdb.training.environment import resolve_device
 from lvmdb.training.train import check_data
 
@@ -117,10 +116,7 @@ def vecrag(db: Database, asked: VecRag, *, progress: Progress = SILENT) -> Found
         UsageError: the server has no such text search configuration.
     """
     run = runs.get(db, asked.run_id)
-    with db.connect() as connection:
-        sequences = sets.get_by_id(connection, run.sequence_set_id)
-    if not sequences.window_count(asked.split):
-        raise SequenceError(f"sequence set '{sequences.name}' has no {asked.split} windows")
+    sequences = sequences_of(db, run, asked.split)
     check_data(db, run, sequences)
     with Searcher(db, sequences.dataset_source, exact=asked.exact) as searcher:
         pool = load_pool(db, sequences.dataset_source)

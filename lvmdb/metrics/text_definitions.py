@@ -21,9 +21,6 @@ from lvmdb.metrics.definitions import LCM, Values
 from lvmdb.metrics.text_queries import TextQueries
 from lvmdb.metrics.vectors import PerQuery
 
-TEXT_POOLS = ("decoded", "truth", "smoothed")
-"""Whose texts are measured: the predictions', the true vectors', or rewritten ones."""
-
 POOL = "text/"
 """What the names of pools of decoded texts begin with."""
 

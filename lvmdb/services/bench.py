@@ -24,7 +24,7 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.db import runs
 from lvmdb.db.benchmarks import REQUESTS, Measured
 from lvmdb.db.engine import Database
-from lvmdb.decoding.calibration import held_out
+from lvmdb.decoding.held_out import held_out
 from lvmdb.decoding.vec2text import packed
 from lvmdb.errors import ServiceError, UsageError
 from lvmdb.progress import SILENT, Progress
@@ -83,7 +83,6 @@ def bench_serve(
     *,
     model: int | str,
     clients: Sequence[int] = (1, 32),
-    paths: Sequence[str] = PATHS,
     k: int = 10,
     seconds: float = 5.0,
     repetitions: int = 3,
@@ -97,7 +96,6 @@ def bench_serve(
         contexts: what is asked about.
         model: which model is asked.
         clients: how many ask at the same time; the first is what others are compared with.
-        paths: which of `PATHS`.
         k: concepts that `/predict` finds.
         seconds: of each pass.
         repetitions: passes that are counted; one before them is not.
@@ -111,7 +109,7 @@ def bench_serve(
         UsageError: the address is none of HTTP.
         ServiceError: nothing answers there, or a request was refused.
     """
-    passes: dict[tuple[str, int], list[Pass]] = {(p, n): [] for p in paths for n in clients}
+    passes: dict[tuple[str, int], list[Pass]] = {(p, n): [] for p in PATHS for n in clients}
     with progress.task("asking", (repetitions + 1) * len(passes), "passes") as advance:
         for repetition in range(repetitions + 1):
             for (path, number), done in passes.items():
@@ -136,7 +134,6 @@ def load(
     seconds: float,
     *,
     token: str | None = None,
-    headers: Mapping[str, str] | None = None,
 ) -> Pass:
     """Send requests from several clients at once, each its next when the last was answered.
 
@@ -147,7 +144,6 @@ def load(
         clients: how many.
         seconds: until none sends any more.
         token: that the service asks for.
-        headers: beside those of JSON.
 
     Raises:
         UsageError: the address is none of HTTP.
@@ -157,7 +153,7 @@ def load(
     if parts.scheme != "http" or not parts.hostname:
         raise UsageError(f"--url is the address of a service, as http://127.0.0.1:8003, not {url}")
     host, port = parts.hostname, parts.port or 80
-    sent = {"Content-Type": "application/json", **(headers or {})}
+    sent = {"Content-Type": "application/json"}
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
     passed, lock, failed = Pass(), threading.Lock(), list[Exception]()

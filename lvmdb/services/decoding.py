@@ -18,9 +18,9 @@ from lvmdb.db.engine import Database
 from lvmdb.decoding import correctors, vec2text_environment
 from lvmdb.decoding.inverter import Inverter, known_encoder
 from lvmdb.decoding.spaces import Space
-from lvmdb.decoding.vec2text import cosines
 from lvmdb.decoding.vec2text_child import Child
 from lvmdb.errors import EncoderError
+from lvmdb.metrics.vectors import cosine
 from lvmdb.services.application import application
 from lvmdb.services.context import Context
 from lvmdb.services.decoding_bodies import DecodeAnswer, Half, NamedDecodeRequest
@@ -171,7 +171,7 @@ def _answer(
         steps=request.steps,
         beam=request.beam,
         texts=texts,
-        cosines=cosines(wanted, found).tolist(),
+        cosines=cosine(wanted, found).tolist(),
         vectors=written(found, request.encoding),
     )
     return pydantic_core.to_json(answer)

@@ -275,16 +275,20 @@ class _Passes:
 
     def __init__(self) -> None:
         self._all = torch.get_num_threads()
-        self._onednn = torch._C._get_mkldnn_enabled()
+        self._onednn = bool(torch.backends.mkldnn.enabled)
 
     def __call__(self, model: Inference, contexts: Sequence[Vectors]) -> list[Vectors]:
         read = sum(min(len(each), model.context_len) for each in contexts)
         # Of the thread that calls it; the encoder's are its own.
         torch.set_num_threads(1 if model.parameters * read < WORTH_THREADS else self._all)
         # oneDNN brings a recurrent layer's weights into an order of its own at each call, which
-        # costs more than it saves where few read them. The public switch warns of another setting.
-        torch._C._set_mkldnn_enabled(self._onednn and len(contexts) >= WORTH_ONEDNN)
+        # costs more than it saves where few read them. `mkldnn.flags` warns of another setting.
+        _set_onednn(self._onednn and len(contexts) >= WORTH_ONEDNN)
         try:
             return list(model(contexts))
         finally:
-            torch._C._set_mkldnn_enabled(self._onednn)
+            _set_onednn(self._onednn)
+
+
+def _set_onednn(enabled: bool) -> None:
+    torch.backends.mkldnn.enabled = enabled  # type: ignore[assignment]  # torch's types lack it

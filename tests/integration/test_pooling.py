@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
@@ -179,6 +180,21 @@ def test_a_session_in_the_midst_of_an_answer_is_not_kept(
         raw(connection).pgconn.send_query(b"SELECT generate_series(1, 100000)")
     assert pid(db) != busy
     assert caplog.records == []
+
+
+def test_an_interruption_stays_one(db: Database) -> None:
+    """Ctrl-C while a kept session is asked for a sign of life: neither it nor the next suffers."""
+    before = pid(db)
+
+    def interrupt(self: psycopg.Cursor[object], *_: object) -> None:
+        self.connection.pgconn.send_query(b"SELECT 1")
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pid(db)
+    assert pid(db) != before
 
 
 def test_more_are_opened_than_are_kept(db: Database) -> None:

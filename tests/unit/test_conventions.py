@@ -64,6 +64,14 @@ def test_sql_made_from_strings_is_found(source: str) -> None:
     assert made_at_run_time(ast.parse(source))
 
 
+def test_statements_are_composed_where_contributing_says() -> None:
+    composing = {name_of(path) for path in MODULES if re.search(r"\bSQL\(", path.read_text())}
+    assert {name for name in composing if not name.startswith("lvmdb/db/")} == {
+        "lvmdb/corpus/bench.py",
+        "lvmdb/retrieval/pgvector_engines.py",
+    }
+
+
 def test_every_module_says_what_it_is_for() -> None:
     for path in PACKAGE:
         tree = ast.parse(path.read_text())
