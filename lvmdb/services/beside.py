@@ -12,8 +12,8 @@ from lvmdb.db.engine import Database
 from lvmdb.evaluation.inference import Inference
 from lvmdb.reports.named import listing, run_report
 from lvmdb.reports.pictures import picture
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.page_asked import Form
-from lvmdb.services.predicting import Lvm
 from lvmdb.services.problems import ProblemError
 from lvmdb.services.recent import Recent
 

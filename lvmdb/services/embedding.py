@@ -31,8 +31,9 @@ from lvmdb.services.work import Deadline, Work
 LIMITS = Limits()
 """One thread: the encoder itself uses all cores."""
 
-DECODING = Limits(threads=4, waiting=28, work_seconds=600.0)
-"""Of requests that only wait for the decoding service: not in the encoder's thread."""
+DECODING = Limits(threads=4, waiting=12, work_seconds=600.0)
+"""Of requests that only wait for the decoding service: not in the encoder's thread, and in half of
+the service's places at most."""
 
 PATIENCE = Patience(answer_s=600.0, connect_s=3.0, tries=1)
 """With the decoding service: callers can ask again."""
@@ -104,7 +105,8 @@ def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
                 body.update({**vars(space), **body})
             return pydantic_core.to_json(_asked(decoding, body))
 
-        return Response(await asking.run(work), media_type="application/json")
+        with asking.place():
+            return Response(await asking.run(work), media_type="application/json")
 
     return application(
         context,

@@ -10,7 +10,7 @@ from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.lvm_answers import rounded, run_of, said, smoothed_text
 from lvmdb.services.lvm_bodies import GenerateRequest
-from lvmdb.services.predicting import Lvm
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.rolling import Rolling
 from lvmdb.services.vectors import written
 

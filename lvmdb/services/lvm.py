@@ -50,9 +50,10 @@ from lvmdb.services.lvm_bodies import (
     Reading,
     SearchRequest,
 )
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.page import Pages
-from lvmdb.services.predicting import Lvm, Read
+from lvmdb.services.predicting import Read
 from lvmdb.services.problems import documented, documented_beside
 from lvmdb.services.requests import ReadRoute, StrictRoute
 from lvmdb.services.searchers import again
@@ -164,7 +165,7 @@ def router(lvm: Lvm) -> APIRouter:
         """
         deadline = lvm.deadline()
         if request.smooth:
-            await lvm.asking.run(lambda _: lvm.llm())  # told now rather than at the end
+            await lvm.run_long(lambda _: lvm.llm())  # told now rather than at the end
         model = await lvm.models.get(request.model)
         read = await _read(lvm, model, request, deadline)
         context, left_out = read.contexts[0], tuple(request.without)

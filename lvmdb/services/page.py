@@ -21,10 +21,11 @@ from lvmdb.retrieval.found import Hit
 from lvmdb.services import page_asked, predicting, trying
 from lvmdb.services.beside import Beside, Row, Worth
 from lvmdb.services.door import COOKIE, SECONDS, PageDoor, inside
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.models import NO_ENCODER
 from lvmdb.services.page_asked import Asked, Form, Sought, Titled, address, read, typed
 from lvmdb.services.parts import LOADING
-from lvmdb.services.predicting import Lvm, Wanted
+from lvmdb.services.predicting import Wanted
 from lvmdb.services.problems import ProblemError
 from lvmdb.services.rendering import (
     HEADERS,

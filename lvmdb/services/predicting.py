@@ -13,111 +13,32 @@ writes to the database.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 import numpy as np
 
 from lvmdb.corpus.articles import Vectors
-from lvmdb.corpus.http import Patience
 from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.decoders import DecodingOptions
 from lvmdb.decoding.generation import END_TEXT, GenerationOptions
-from lvmdb.decoding.smoothing import Asked, Smoothed, smooth, smoother
+from lvmdb.decoding.smoothing import Smoothed, smooth
 from lvmdb.decoding.typed import concepts_of, dataset_chunker
 from lvmdb.decoding.vec2text import BEAM, STEPS
 from lvmdb.evaluation.inference import Inference
 from lvmdb.retrieval.found import Hit
-from lvmdb.services.context import Context
-from lvmdb.services.limits import Limits
-from lvmdb.services.lvm_encoders import EncoderStore, KeptEncoder, Shared
-from lvmdb.services.lvm_models import Kept, ModelStore
-from lvmdb.services.parts import Needed
+from lvmdb.services.lvm_encoders import Shared
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.rolling import Rolling
-from lvmdb.services.searchers import Searchers, SharedDecoder, again
-from lvmdb.services.work import Deadline, Work
-from lvmdb.training.environment import resolve_device
+from lvmdb.services.searchers import SharedDecoder, again
+from lvmdb.services.work import Deadline
 
 SAME = 0.9995
 """A concept whose cosine to a vector is at least this is the one that the vector is of."""
-
-
-ASKING = Limits(threads=4, waiting=28, work_seconds=600.0)
-"""Of what takes long, and not in the threads that search: what waits for the decoding service or a
-language model, which take minutes on a CPU, and full-text search, which has no index."""
-
-LLM_PATIENCE = Patience(answer_s=120.0, tries=2)
-"""With a language model: shorter than `ASKING`, so that the texts come as they are where it is
-late."""
-
-
-@dataclass(eq=False)
-class Lvm:
-    """What the service holds: make one for a context, give it to every router.
-
-    Attributes:
-        context: of the service; `context.work` has its threads.
-        asking: threads for what takes long.
-        models: runs in memory.
-        encoders: of their datasets.
-        searchers: connections that search.
-    """
-
-    context: Context
-    models: ModelStore
-    encoders: EncoderStore
-    searchers: Searchers
-    asking: Work
-    _llm: Asked | None = None
-    _opening: threading.Lock = field(default_factory=threading.Lock)
-
-    @classmethod
-    def of(cls, context: Context) -> Lvm:
-        """What belongs to a context; it is closed with it, and its parts are the context's."""
-        limits, database = context.limits, context.database
-        models = ModelStore(
-            database, waiting=limits.threads + limits.waiting, device=resolve_device("auto")
-        )
-        encoded = EncoderStore(database, context.options, waiting=limits.threads + limits.waiting)
-        searchers = Searchers(database)
-        if encoded.wanted:
-            kept = Kept(models, then=lambda model: encoded.part(model.dataset))
-            parts: list[Needed] = [kept, KeptEncoder(encoded, kept)]
-        else:
-            parts = [Kept(models)]
-        context.parts = [*context.parts, *parts]
-        asking = Work("asking", ASKING)
-        context.closing += [models.close, encoded.close, searchers.close, asking.close]
-        return cls(context, models, encoded, searchers, asking)
-
-    def deadline(self) -> Deadline:
-        """Until when a request that begins now is waited for."""
-        return Deadline(self.context.limits.work_seconds)
-
-    def work(self, wanted: Wanted) -> Work:
-        """The threads in which predictions are decoded."""
-        return self.context.work if wanted.decode == "nearest" else self.asking
-
-    def llm(self) -> Asked:
-        """The language model that the environment names.
-
-        Raises:
-            SettingsError: it names none.
-            MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
-        """
-        with self._opening:
-            if self._llm is None:
-                opened = ExitStack()
-                settings = self.context.options.settings
-                self._llm = opened.enter_context(smoother(settings, patience=LLM_PATIENCE))
-                self.context.closing.append(opened.close)
-            return self._llm
 
 
 @dataclass(frozen=True)
@@ -152,6 +73,11 @@ class Wanted:
     decode: Literal["nearest", "auto", "vec2text"] = "nearest"
     steps: int = STEPS
     beam: int = BEAM
+
+    @property
+    def long(self) -> bool:
+        """Whether it may take minutes."""
+        return self.decode != "nearest"
 
 
 async def read_texts(lvm: Lvm, model: Inference, texts: Sequence[str], deadline: Deadline) -> Read:
@@ -228,9 +154,8 @@ async def decoded(
         ProblemError: 503, the database does not answer; 504, it took too long.
     """
     began = time.perf_counter()
-    found = await lvm.work(wanted).run(
-        lambda _: decoder_of(lvm, model, wanted).decode(vectors, without=without)
-    )
+    run = lvm.run_long if wanted.long else lvm.context.work.run
+    found = await run(lambda _: decoder_of(lvm, model, wanted).decode(vectors, without=without))
     return found, time.perf_counter() - began
 
 
@@ -306,7 +231,8 @@ async def begun(
     if options.end_cosine is not None and lvm.encoders.there(model):
         deadline = lvm.deadline()
         end = (await lvm.encoders.encode(lvm.encoders.get(model), [END_TEXT], deadline))[0]
-    decoder, work = decoder_of(lvm, model, wanted), lvm.work(wanted)
+    work = lvm.asking if wanted.long else lvm.context.work
+    decoder = decoder_of(lvm, model, wanted)
     return Rolling(lvm, work, model, decoder, context, options, end, without)
 
 
@@ -319,7 +245,7 @@ async def smoothed(lvm: Lvm, texts: Sequence[str], *, context: Sequence[str] = (
         MissingDependencyError, ModelError: it names one in a file, which cannot be loaded.
         ProblemError: 504, it took too long.
     """
-    return await lvm.asking.run(lambda _: smooth(lvm.llm(), texts, context=context))
+    return await lvm.run_long(lambda _: smooth(lvm.llm(), texts, context=context))
 
 
 async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list[Hit], float]:
@@ -337,5 +263,5 @@ async def full_text(lvm: Lvm, model: Inference, said: str, k: int) -> tuple[list
             return [Hit(*row) for row in rows]
 
     began = time.perf_counter()
-    found = await lvm.asking.run(lambda _: again(find))
+    found = await lvm.run_long(lambda _: again(find))
     return found, time.perf_counter() - began

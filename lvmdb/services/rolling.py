@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
@@ -18,11 +17,9 @@ from lvmdb.decoding.generation import (
     written,
 )
 from lvmdb.evaluation.inference import Inference
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.searchers import SharedDecoder
 from lvmdb.services.work import Deadline, Work
-
-if TYPE_CHECKING:
-    from lvmdb.services.predicting import Lvm
 
 
 class Rolling:

@@ -24,8 +24,9 @@ from lvmdb.decoding.smoothing import Smoothed
 from lvmdb.errors import UnknownNameError
 from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.page_asked import Asked
-from lvmdb.services.predicting import Lvm, Wanted
+from lvmdb.services.predicting import Wanted
 from lvmdb.services.problems import ProblemError
 from lvmdb.services.searchers import again
 from lvmdb.services.work import Deadline
@@ -176,7 +177,7 @@ async def roll(lvm: Lvm, model: Inference, begun: Begun, asked: Asked) -> Rolled
     """
     assert asked.steps is not None, "as the page asks for it"
     if asked.smooth:
-        await lvm.asking.run(lambda _: lvm.llm())  # told now rather than at the end
+        await lvm.run_long(lambda _: lvm.llm())  # told now rather than at the end
     repeated = None if asked.repeat else REPEATED
     options = GenerationOptions(steps=asked.steps, loop=asked.reads, repeated=repeated)
     left_out = await _left_out(lvm, model, begun, asked)

@@ -294,8 +294,14 @@ def test_a_worker_sends_predictions_through_text_and_back(
         return {"texts": ["t"] * len(back), "vectors": packed(back),
                 "inverter": half, "corrector": half}  # fmt: skip
 
-    given = {"epochs": 1, "layers": 1, "hidden": 4, "batch_size": 65, "roundtrip_every": 5}
-    run_id, other = (world.planned(**given) for _ in range(2))
+    given: dict[str, object] = {
+        "epochs": 1,
+        "layers": 1,
+        "hidden": 4,
+        "batch_size": 65,
+        "roundtrip_every": 5,
+    }
+    run_id, other = (world.planned("lstm", **given) for _ in range(2))
     with AnsweringServer(answer) as server:
         monkeypatch.setenv("LVMDB_DECODING_URL", server.url)
         assert world.attempt(run_id) == Ended(Ending.DONE)

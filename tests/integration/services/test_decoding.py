@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from answering_server import AnsweringServer
+from answering_server import AnsweringServer, Request
 from stand_in_vec2text import StandIn
 from starlette.testclient import TestClient
 
@@ -20,6 +22,7 @@ from lvmdb.db.engine import Database
 from lvmdb.decoding.spaces import space_of
 from lvmdb.decoding.vec2text_child import ChildEndedError
 from lvmdb.services import decoding, embedding
+from lvmdb.services.limits import Limits
 from lvmdb.services.options import ServiceOptions
 from lvmdb.services.problems import Problems
 
@@ -120,6 +123,41 @@ def test_vectors_that_are_none_are_named(
             )
             assert (status, code) == (422, "invalid_request"), message
             assert message.startswith(said)
+
+
+def test_texts_do_not_wait_for_vectors(
+    serving: Serving,
+    clients: Clients,
+    vectors: list[list[float]],
+    service_options: ServiceOptions,
+    decoding_server: AnsweringServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedding, "DECODING", Limits(threads=1, waiting=0, work_seconds=30))
+    began, going, passes_on = threading.Event(), threading.Event(), decoding_server.answer
+
+    def slowly(request: Request) -> Any:
+        began.set()
+        assert going.wait(30)
+        return passes_on(request)
+
+    decoding_server.answer = slowly
+    sent = {"vectors": vectors}
+    try:
+        with (
+            serving(embedding.create(service_options)) as client,
+            ThreadPoolExecutor(1) as caller,
+        ):
+            first = caller.submit(client.post, "/decode", json=sent)
+            try:
+                assert began.wait(30)
+                assert problem_of(client.post("/decode", json=sent))[:2] == (503, "overloaded")
+                assert client.post("/embed", json={"texts": [CAT]}).status_code == 200
+            finally:
+                going.set()
+            assert first.result().status_code == 200
+    finally:
+        decoding_server.answer = passes_on
 
 
 def test_a_process_that_ends_is_started_again(

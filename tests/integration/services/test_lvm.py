@@ -35,8 +35,8 @@ from lvmdb.retrieval.searcher import Searcher
 from lvmdb.services import lvm, lvm_models, lvm_names, parts
 from lvmdb.services.context import Context
 from lvmdb.services.limits import Limits
+from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.options import ServiceOptions
-from lvmdb.services.predicting import Lvm
 from lvmdb.training.plan import plan
 from lvmdb.training.train import train
 

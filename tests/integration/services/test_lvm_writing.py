@@ -23,7 +23,7 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.corpus.http import Patience
 from lvmdb.db.engine import Database
 from lvmdb.evaluation.inference import load_inference
-from lvmdb.services import lvm, predicting
+from lvmdb.services import lvm, lvm_state
 from lvmdb.services.options import ServiceOptions
 
 Clients = Mapping[str, TestClient]
@@ -157,7 +157,7 @@ def test_without_the_decoding_service_it_is_said(
 def test_a_language_model_that_is_late_leaves_the_text_as_it_is(
     serving: Serving, service_options: ServiceOptions, served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predicting, "LLM_PATIENCE", Patience(answer_s=0.1, tries=1))
+    monkeypatch.setattr(lvm_state, "LLM_PATIENCE", Patience(answer_s=0.1, tries=1))
     given = {"context": coded(served.articles[5].vectors[:3]), "smooth": True}
     with AnsweringServer() as model:
         for _ in range(2):
