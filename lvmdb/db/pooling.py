@@ -6,6 +6,7 @@ learn the tables; most of what asks for one asks a question of less than one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ KEPT = 2
 LONGEST_LIFE = 300
 """Seconds after which a session is not used again: what an administrator sets for new ones, and a
 server that has another address, is noticed; what a session has learnt of many tables is freed."""
+
+# Of a session that it gives up, whoever used it hears by the error itself.
+logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 
 def pooled_engine(connect: Callable[[], psycopg.Connection[Any]]) -> Engine:
