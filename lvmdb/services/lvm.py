@@ -17,6 +17,7 @@ from lvmdb.corpus.articles import Vectors
 from lvmdb.db.engine import Database
 from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
+from lvmdb.decoding.smoothing import PROMPT, Smoothed
 from lvmdb.evaluation.inference import Inference
 from lvmdb.services import predicting
 from lvmdb.services.application import application
@@ -62,6 +63,9 @@ from lvmdb.services.work import Deadline
 
 LIMITS = Limits(threads=2, waiting=64)
 """Threads that search; models and encoders have one each of their own."""
+
+SMOOTHING = 600.0
+"""Seconds in which the texts of a request are rewritten; those that are left stay as they are."""
 
 
 def create(options: ServiceOptions, limits: Limits = LIMITS) -> FastAPI:
@@ -263,7 +267,10 @@ async def _predict(
     answers: list[tuple[Decoded, SmoothedText | None]] = []
     began = time.perf_counter()
     for each, before in zip(found, read.concepts or [()] * len(found), strict=True):
-        fluent = await predicting.smoothed(lvm, [each.text], context=before)
+        if time.perf_counter() - began < SMOOTHING:
+            fluent = await predicting.smoothed(lvm, [each.text], context=before)
+        else:
+            fluent = Smoothed(each.text, False, "there was no time left for it", PROMPT, 0.0)
         answers.append((each, smoothed_text(fluent)))
     return answers, {**times, "smooth": time.perf_counter() - began}
 

@@ -167,6 +167,10 @@ def test_a_language_model_that_is_late_leaves_the_text_as_it_is(
         with serving(lvm.create(options)) as client:
             said = ask(client, "/predict", **given)
             *_, (name, end) = events(client, steps=1, **given)
+            monkeypatch.setattr(lvm, "SMOOTHING", 0.0)
+            batch = ask(client, "/predict/batch", contexts=[given["context"]], smooth=True)
+    assert len(model.requests) == 2
+    assert batch["predictions"][0]["smoothed"]["why"] == "there was no time left for it"
     assert name == "end"
     for text, smoothed in ((said["text"], said["smoothed"]), (end["text"], end["smoothed"])):
         assert (smoothed["text"], smoothed["smoothed"], smoothed["added"]) == (text, False, [])
