@@ -94,11 +94,6 @@ class GenerationOptions:
                     f"--{name.replace('_', '-')} is a cosine, from -1 to 1, not {value}"
                 )
 
-    @property
-    def snap(self) -> bool:
-        """Whether each prediction is snapped to the nearest concept before it is read."""
-        return self.loop == "index"
-
 
 @dataclass(frozen=True)
 class GeneratedStep:
