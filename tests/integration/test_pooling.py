@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
+import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -261,6 +264,33 @@ def test_a_connection_that_is_detached_is_not_kept(db: Database) -> None:
         own = connection.execute(PID).scalar_one()
     assert pid(db) != own
     _wait_for(lambda: sessions(db) == 1)
+
+
+def test_ctrl_c_is_never_lost_nor_taken_for_an_error(db: Database) -> None:
+    """Whatever it meets: a question, its answer, the sign of life, what makes a session as new."""
+    moments = random.Random(5)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(50):
+            with pytest.raises(KeyboardInterrupt):
+                _ask_until_interrupted(db, moments.uniform(0, 0.01))
+            assert pid(db) > 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sessions(db) <= pooling.KEPT
+
+
+def _ask_until_interrupted(db: Database, seconds: float) -> None:
+    def interrupt() -> None:
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with db.begin() as connection:
+            connection.execute(PID)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
