@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,15 +173,32 @@ def raw(connection: Connection) -> psycopg.Connection[Any]:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn psycopg's and SQLAlchemy's errors into `DatabaseError`, one line each."""
+    """Turn psycopg's and SQLAlchemy's errors into `DatabaseError`, one line each.
+
+    A Ctrl-C, or whatever else asks the program to end, stays what it is: it may have come in the
+    midst of a statement, so that the rollback that follows it fails, and would be taken for a
+    server that went away.
+    """
+    before = sys.exception()
     try:
         yield
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.Error):
-            raise _translated(error.orig) from error
+    except (DBAPIError, psycopg.Error) as error:
+        if (stop := _asked_to_end(error, before)) is not None:
+            raise stop from None
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, psycopg.Error):
+            raise _translated(cause) from error
         raise
-    except psycopg.Error as error:
-        raise _translated(error) from error
+
+
+def _asked_to_end(error: BaseException, before: BaseException | None) -> BaseException | None:
+    """The Ctrl-C, or the like, while which was handled an error came; not one from `before`."""
+    found = error.__context__
+    while found is not None and found is not before:
+        if not isinstance(found, Exception):
+            return found
+        found = found.__context__
+    return None
 
 
 def _dispose(engine: Engine, process: int) -> None:

@@ -169,3 +169,33 @@ def test_other_errors_pass_untouched(db: Database) -> None:
         raise KeyError
     with pytest.raises(DatabaseError), engine.translated_errors():
         raise psycopg.errors.DiskFull("no space left")
+
+
+@pytest.mark.parametrize("asked", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_who_asks_to_end_is_heard_in_the_midst_of_a_statement(
+    db: Database, asked: BaseException
+) -> None:
+    """The rollback fails then; that is no server that went away, and nothing is tried again."""
+
+    def interrupted() -> None:
+        with db.begin() as connection:
+            connection.execute(text("SELECT 1"))
+            raw(connection).pgconn.send_query(b"SELECT pg_sleep(0.1)")
+            raise asked
+
+    with pytest.raises(type(asked)) as caught:
+        interrupted()
+    assert caught.value is asked
+    db.check()
+
+
+def test_an_error_of_what_is_done_at_the_end_is_an_error(db: Database) -> None:
+    def fail_while_ending() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            with db.connect() as connection:
+                connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DatabaseError, match="division by zero"):
+        fail_while_ending()
