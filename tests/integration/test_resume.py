@@ -158,7 +158,7 @@ def test_killed_at_random_batches_it_goes_on_bit_for_bit(
     went_on = (0, 0, 0)
     for kind, every in kinds.items():
         # Drawn anew each time: a batch more or less is the scheduler's anyway.
-        place = went_on[2] + random.SystemRandom().randint(1, 30)
+        place = went_on[2] + random.SystemRandom().randint(1, 50)
         with world.process(run_id, "--checkpoint-every", every) as process:
             world.wait_for_step(run_id, place, process)
             if kind == signal.SIGINT:
