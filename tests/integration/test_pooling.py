@@ -271,7 +271,7 @@ def test_ctrl_c_is_never_lost_nor_taken_for_an_error(db: Database) -> None:
     moments = random.Random(5)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for _ in range(50):
+        for _ in range(25):
             with pytest.raises(KeyboardInterrupt):
                 _ask_until_interrupted(db, moments.uniform(0, 0.01))
             assert pid(db) > 0
