@@ -16,6 +16,7 @@ from lvmdb.cli.main import cli
 from lvmdb.db.engine import raw
 from lvmdb.db.schema.runs import experiment_run
 from lvmdb.scheduling import queue
+from lvmdb.services.catalogue import ALL, SERVICES
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -54,9 +55,10 @@ def parse(line: str) -> None:
     context = cli.make_context("lvmdb", words[1:])
     command: click.Command = cli
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(
-            context, [*context._protected_args, *context.args]
-        )
+        words = [*context._protected_args, *context.args]
+        if not words and command.invoke_without_command:
+            return
+        name, found, rest = command.resolve_command(context, words)
         assert found is not None
         context, command = found.make_context(name, rest, parent=context), found
 
@@ -80,6 +82,8 @@ def test_commands_named_in_the_text_exist(words: str) -> None:
         if not isinstance(command, click.Group) or word.startswith("-"):
             break
         found = command.get_command(click.Context(command), word)
+        if command.name == "serve" and (word == ALL or word in SERVICES):
+            found = command.get_command(click.Context(command), "start")
         assert found is not None, word
         command = found
     options = re.findall(r"\s(--[a-z-]+)", words.partition(" -- ")[0])

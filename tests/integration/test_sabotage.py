@@ -19,6 +19,7 @@ from lvmdb.corpus.store import import_hash, store
 from lvmdb.db.engine import Database
 from lvmdb.errors import ModelError, SequenceError
 from lvmdb.evaluation import evaluate as evaluate_module
+from lvmdb.evaluation import windows
 from lvmdb.evaluation.evaluate import Evaluator
 from lvmdb.evaluation.health import doubtful_evaluations
 from lvmdb.evaluation.predictor import Predictor, load_predictor
@@ -214,7 +215,7 @@ def test_predictions_of_the_window_before_are_not_taken_for_this_one(
             for batch in super().__iter__():
                 yield replace(batch, target=batch.target.roll(1, 0))
 
-    monkeypatch.setattr(evaluate_module, "SequenceStream", Shifted)
+    monkeypatch.setattr(windows, "SequenceStream", Shifted)
     with pytest.raises(SequenceError, match="in another order"):
         Evaluator(db, device="cpu").evaluate(run_id)
 
