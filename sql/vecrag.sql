@@ -28,20 +28,27 @@ ANALYZE vecrag_document;
 CREATE TEMPORARY TABLE vecrag_word AS
 SELECT word, ndoc FROM ts_stat('SELECT words FROM vecrag_document');
 
--- name: search_words
--- The best concepts by any of the words of a text, its rarest ones: a query of all of them at once
--- (plainto_tsquery) finds the text itself and nothing else. Words that stand in one concept alone find
--- no other. The longer a concept, the less a word in it says.
-WITH asked AS MATERIALIZED (
-    SELECT string_agg(quote_literal(word), ' | ')::tsquery AS words
+-- name: make_rarest_words
+-- A query for any of the words of a text, its rarest ones: one of all of them at once (plainto_tsquery)
+-- finds the text itself and nothing else. Words that stand in one concept alone find no other.
+CREATE FUNCTION pg_temp.rarest_words(config regconfig, asked text, most integer) RETURNS tsquery
+LANGUAGE sql STABLE AS $$
+    SELECT string_agg(quote_literal(word), ' | ')::tsquery
     FROM (
         SELECT w.word
-        FROM unnest(to_tsvector(CAST(:config AS regconfig), :asked)) AS t (word, positions, weights)
-        JOIN vecrag_word w USING (word)
+        FROM unnest(to_tsvector(config, asked)) AS t (word, positions, weights)
+        JOIN pg_temp.vecrag_word w USING (word)
         WHERE w.ndoc > 1
         ORDER BY w.ndoc, w.word
-        LIMIT :most_words
+        LIMIT most
     ) AS rarest
+$$;
+
+-- name: search_words
+-- The best concepts by any of the rarest words of a text. The longer a concept, the less a word in it
+-- says.
+WITH asked AS MATERIALIZED (
+    SELECT pg_temp.rarest_words(CAST(:config AS regconfig), :asked, :most_words) AS words
 )
 SELECT d.cpe_id
 FROM vecrag_document d, asked
@@ -52,15 +59,7 @@ LIMIT :k;
 -- name: search_words_unindexed
 -- The same without a table: the words of every concept are found while it is asked.
 WITH asked AS MATERIALIZED (
-    SELECT string_agg(quote_literal(word), ' | ')::tsquery AS words
-    FROM (
-        SELECT w.word
-        FROM unnest(to_tsvector(CAST(:config AS regconfig), :asked)) AS t (word, positions, weights)
-        JOIN vecrag_word w USING (word)
-        WHERE w.ndoc > 1
-        ORDER BY w.ndoc, w.word
-        LIMIT :most_words
-    ) AS rarest
+    SELECT pg_temp.rarest_words(CAST(:config AS regconfig), :asked, :most_words) AS words
 )
 SELECT c.cpe_id
 FROM cpe_entry c, asked

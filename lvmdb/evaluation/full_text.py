@@ -85,7 +85,12 @@ def full_text(db: Database, dataset: str, config: str = "english") -> Iterator[F
             raise UsageError(
                 f"the server has no text search configuration '{config}': 'simple' is always there"
             ) from None
-        for name in ("index_documents", "settle_documents", "make_word_counts"):
+        for name in (
+            "index_documents",
+            "settle_documents",
+            "make_word_counts",
+            "make_rarest_words",
+        ):
             connection.execute(psycopg_sql("vecrag", name).encode())
-        # The transaction ends with the block, and takes the tables with it.
+        # The transaction ends with the block, and takes all of it with it.
         yield FullText(connection, dataset, config, perf_counter() - began)
