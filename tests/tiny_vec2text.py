@@ -42,7 +42,7 @@ INVERTER_STEPS, CORRECTOR_STEPS, BATCH, RATE = 30, 50, 48, 4e-3
 
 def build(folder: Path, process: Any) -> None:
     """Writes all of it into `folder`."""
-    process.library()
+    process.vec2text_package()
     import torch
     from vec2text.models import CorrectorEncoderModel, InversionModel
     from vec2text.models.config import InversionConfig

@@ -73,7 +73,7 @@ class Vec2Text:
     def __init__(
         self, inverter: str, corrector: str, base: str, embedder: str, pooling: str
     ) -> None:
-        vec2text = library()
+        vec2text = vec2text_package()
         from vec2text.models import CorrectorEncoderModel, InversionModel
 
         with from_folders(base, embedder, pooling):
@@ -112,7 +112,7 @@ class Vec2Text:
         return [text.strip() for text in texts]
 
 
-def library() -> Any:
+def vec2text_package() -> Any:
     """The package vec2text, without what it does not need here."""
     for name in STOOD_IN:
         sys.modules.setdefault(name, StandIn(name))
