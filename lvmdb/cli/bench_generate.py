@@ -5,18 +5,13 @@ from __future__ import annotations
 import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app, show
+from lvmdb.cli.evaluated_options import run_option, split_option
 from lvmdb.cli.train import device_option
 
 
 @click.command(cls=Command)
-@click.option("--run-id", required=True, type=int, metavar="N", help="A run that has succeeded.")
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "test"]),
-    default="test",
-    show_default=True,
-    help="Whose articles to go on from.",
-)
+@run_option
+@split_option("Whose articles to go on from.")
 @click.option(
     "--steps", type=click.IntRange(1), default=8, show_default=True, metavar="N", help="Concepts."
 )

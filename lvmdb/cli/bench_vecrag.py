@@ -8,18 +8,13 @@ import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app, show
 from lvmdb.cli.bench_common import draw, picture_option
+from lvmdb.cli.evaluated_options import split_option
 from lvmdb.cli.train import device_option
 
 
 @click.command(cls=Command)
 @click.option("--run-id", required=True, type=int, metavar="N", help="Whose predictions.")
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "test"]),
-    default="test",
-    show_default=True,
-    help="Whose windows are the queries.",
-)
+@split_option("Whose windows are the queries.")
 @click.option(
     "--queries",
     default=500,

@@ -9,6 +9,7 @@ import click
 
 from lvmdb.cli.app import App, Group, dataset_option, format_option, pass_app, show
 from lvmdb.cli.decoding_options import decoding, decoding_options
+from lvmdb.cli.evaluated_options import split_option
 from lvmdb.errors import UsageError
 
 
@@ -162,13 +163,7 @@ def _of_prediction(app: App, named: str, exclude: str) -> tuple[Any, str, list[A
 @click.option(
     "--sequences", "name", metavar="S", help="The set whose windows are asked for: a run's own."
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "test"]),
-    default="val",
-    show_default=True,
-    help="Which of them; train is what a run has learnt by heart.",
-)
+@split_option("Which of them; train is what a run has learnt by heart.", default="val")
 @click.option(
     "--queries",
     type=click.IntRange(1),

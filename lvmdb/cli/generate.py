@@ -9,6 +9,7 @@ import click
 
 from lvmdb.cli.app import App, Command, format_option, pass_app
 from lvmdb.cli.decoding_options import decoding, decoding_options
+from lvmdb.cli.evaluated_options import run_option
 from lvmdb.cli.generated import Start, show_generation, step_rows
 from lvmdb.cli.train import device_option
 from lvmdb.errors import LvmdbError, UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.option("--run-id", required=True, type=int, metavar="N", help="A run that has succeeded.")
+@run_option
 @click.option("--text", metavar="TEXT", help="What comes before: a few sentences.")
 @click.option("--article", type=int, metavar="ID", help="What comes before: this article's text.")
 @click.option("--at", type=int, metavar="SEQ", help="... up to this place, from 1 on.")
