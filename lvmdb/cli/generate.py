@@ -175,7 +175,7 @@ def _of_text(
     vectors = encoder.encode(texts)
     if infer.tmd:
         app.progress.say(f"run {infer.run_id} reads TMD codes, and a text has none")
-    without = [] if searcher is None else same_concepts(searcher, vectors)
+    without = [] if searcher is None else list(same_concepts(searcher, [vectors])[0])
     return Start(texts, vectors, without, source={"text": text})
 
 

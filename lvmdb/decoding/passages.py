@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lvmdb.corpus.articles import Vectors
 from lvmdb.db.bulk import parsed_vectors
 from lvmdb.db.engine import Database
@@ -15,8 +17,11 @@ from lvmdb.decoding.decoded import Decoded
 from lvmdb.errors import UnknownNameError, UsageError
 from lvmdb.retrieval.searcher import Searcher
 
-SAME = 1 - 1e-5
-"""The least cosine of two vectors that are one, but for rounding."""
+SAME = 0.9995
+"""The least cosine of two vectors that are one, but for rounding: to half precision, at most."""
+
+_LIKELY = 10
+"""Concepts looked at for each vector: few texts stand more often in a corpus."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +93,14 @@ def snapped(searcher: Searcher, *, tmd: bool = False) -> Callable[[Decoded], Vec
     return feed
 
 
-def same_concepts(searcher: Searcher, vectors: Vectors) -> list[uuid.UUID]:
-    """Concepts of the dataset that have one of these vectors `(n, 768)`: what is typed may be
-    there."""
-    found: list[uuid.UUID] = []
-    for vector in vectors:
-        near = searcher.nearest(vector, 10)
-        found += [
-            cpe_id
-            for cpe_id, cosine in zip(near.cpe_ids, near.cosines, strict=True)
-            if cosine >= SAME
-        ]
-    return list(dict.fromkeys(found))
+def same_concepts(searcher: Searcher, contexts: Sequence[Vectors]) -> list[tuple[uuid.UUID, ...]]:
+    """Of each context `(t, 768)`, the concepts of the dataset that have one of its vectors: what
+    was said may be there, and is not to be found again. One statement asks for all of them."""
+    found = searcher.batch(np.concatenate(contexts), _LIKELY)
+    # Best first, so that those that are the same come before all others.
+    counts = (found.cosine >= SAME).sum(axis=1)
+    there = iter([sorted(found.ids(row)[:count]) for row, count in enumerate(counts)])
+    return [
+        tuple(dict.fromkeys(cpe_id for _ in context for cpe_id in next(there)))
+        for context in contexts
+    ]

@@ -26,6 +26,7 @@ from lvmdb.db.queries import query
 from lvmdb.decoding.decoded import Decoded
 from lvmdb.decoding.decoders import DecodingOptions
 from lvmdb.decoding.generation import END_TEXT, GenerationOptions
+from lvmdb.decoding.passages import same_concepts
 from lvmdb.decoding.smoothing import Smoothed, smooth
 from lvmdb.decoding.typed import concepts_of, dataset_chunker
 from lvmdb.decoding.vec2text import BEAM, STEPS
@@ -36,9 +37,6 @@ from lvmdb.services.lvm_state import Lvm
 from lvmdb.services.rolling import Rolling
 from lvmdb.services.searchers import SharedDecoder, again
 from lvmdb.services.work import Deadline
-
-SAME = 0.9995
-"""A concept whose cosine to a vector is at least this is the one that the vector is of."""
 
 
 @dataclass(frozen=True)
@@ -180,12 +178,7 @@ async def own(
 
     def find() -> list[tuple[UUID, ...]]:
         with lvm.searchers.take(model.dataset, exact=exact) as searcher:
-            found = searcher.batch(np.concatenate(read), 1)
-        there = iter(
-            tuple(found.ids(row)) if found.counts[row] and found.cosine[row, 0] >= SAME else ()
-            for row in range(sum(map(len, read)))
-        )
-        return [tuple(key for _ in each for key in next(there)) for each in read]
+            return same_concepts(searcher, read)
 
     return await lvm.context.work.run(lambda _: again(find))
 
