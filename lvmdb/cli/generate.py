@@ -217,12 +217,11 @@ def _generate(
     output_format: str,
 ) -> None:
     from lvmdb.decoding.decoders import decoder
-    from lvmdb.decoding.generation import END_TEXT, generate, percentiles, written
+    from lvmdb.decoding.generation import END_TEXT, feed_of, generate, percentiles
     from lvmdb.decoding.passages import snapped
     from lvmdb.decoding.smoothing import smooth, smoother
 
     end = encoder.encode([END_TEXT])[0] if encoder and options.end_cosine is not None else None
-    feeds = {"none": None, "vec2text": written, "index": snapped(searcher, tmd=infer.tmd)}
     with (
         # Before anything is generated: a language model that nobody has named is an error.
         smoother(app.settings) if smoothing else nullcontext() as llm,
@@ -237,7 +236,7 @@ def _generate(
             options,
             end=end,
             without=start.without,
-            feed=feeds[options.loop],
+            feed=feed_of(options.loop, snapped(searcher, tmd=infer.tmd)),
         )
         steps = list(generation)
         smoothed = None

@@ -243,6 +243,16 @@ def generate(
     return Generation(predict, decoder, context, options, end=end, without=without, feed=feed)
 
 
+def feed_of(loop: str, snapped: Feed) -> Feed | None:
+    """What the model reads of its own predictions in one of `LOOPS`; None: they themselves.
+
+    Args:
+        loop: which.
+        snapped: the vector of the nearest concept, for the loop `index`.
+    """
+    return {"none": None, "index": snapped, "vec2text": written}[loop]
+
+
 def written(decoded: Decoded) -> Vectors:
     """The `Feed` of the loop `vec2text`: the vector of the text that was written.
 

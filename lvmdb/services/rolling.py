@@ -9,12 +9,11 @@ import numpy as np
 
 from lvmdb.corpus.articles import Vectors
 from lvmdb.decoding.generation import (
-    Feed,
     GeneratedStep,
     GenerationOptions,
     Stopped,
+    feed_of,
     generate,
-    written,
 )
 from lvmdb.evaluation.inference import Inference
 from lvmdb.services.lvm_state import Lvm
@@ -48,11 +47,6 @@ class Rolling:
         self._lvm, self._work, self._model = lvm, work, model
         self._deadline = lvm.deadline()
         self.ends = end is not None
-        feeds: dict[str, Feed | None] = {
-            "none": None,
-            "index": decoder.feed(tmd=model.tmd),
-            "vec2text": written,
-        }
         self._generation = generate(
             self._predict,
             decoder,
@@ -60,7 +54,7 @@ class Rolling:
             options,
             end=end,
             without=without,
-            feed=feeds[options.loop],
+            feed=feed_of(options.loop, decoder.feed(tmd=model.tmd)),
         )
         self._steps = iter(self._generation)
 
