@@ -245,9 +245,10 @@ def test_who_evaluates_a_run_has_it(world: World, monkeypatch: pytest.MonkeyPatc
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Evaluator, "evaluate", watched)
-    monkeypatch.setattr(claims, "CLAIM_PATIENCE", 0.0)
     train(world.db, run_id, device="cpu")
-    with claims.claim(world.db, run_id):
+    # Only while somebody has it: a lock goes with its session, a moment after that was closed.
+    with claims.claim(world.db, run_id), monkeypatch.context() as impatient:
+        impatient.setattr(claims, "CLAIM_PATIENCE", 0.0)
         assert world.attempt(run_id).ending == Ending.TAKEN
     assert (world.attempt(run_id).ending, claimed) == (Ending.DONE, [True, True])
 
