@@ -16,7 +16,7 @@ from psycopg import conninfo
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from lvmdb.db.pooling import pooled_engine
+from lvmdb.db.pooling import asked_to_end, pooled_engine
 from lvmdb.errors import ConnectionLostError, DatabaseError
 from lvmdb.settings import redact
 
@@ -183,22 +183,12 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, psycopg.Error) as error:
-        if (stop := _asked_to_end(error, before)) is not None:
+        if (stop := asked_to_end(error, before)) is not None:
             raise stop from None
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, psycopg.Error):
             raise _translated(cause) from error
         raise
-
-
-def _asked_to_end(error: BaseException, before: BaseException | None) -> BaseException | None:
-    """The Ctrl-C, or the like, while which was handled an error came; not one from `before`."""
-    found = error.__context__
-    while found is not None and found is not before:
-        if not isinstance(found, Exception):
-            return found
-        found = found.__context__
-    return None
 
 
 def _dispose(engine: Engine, process: int) -> None:

@@ -7,6 +7,7 @@ learn the tables; most of what asks for one asks a question of less than one.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -56,15 +57,18 @@ def _make_as_new(
     """End whatever the session has: its transaction, locks, settings, temporary tables, cursors."""
     if state.terminate_only:
         return
+    before = sys.exception()
     try:
         connection.rollback()
         connection.autocommit = True
         connection.execute("DISCARD ALL", prepare=False)
         # Its prepared statements are gone, which psycopg does not notice each time.
         connection._prepared.clear()
-    except psycopg.Error:
+    except psycopg.Error as error:
         # It was broken already, or in the midst of a statement: nobody is to have it again.
         entry.invalidate()
+        if (stop := asked_to_end(error, before)) is not None:
+            raise stop from None
 
 
 def _in_transactions(
@@ -76,3 +80,13 @@ def _in_transactions(
     replaced by psycopg's refusal to change it back.
     """
     connection.autocommit = False
+
+
+def asked_to_end(error: BaseException, before: BaseException | None) -> BaseException | None:
+    """The Ctrl-C, or the like, while which was handled an error came; not one from `before`."""
+    found = error.__context__
+    while found is not None and found is not before:
+        if not isinstance(found, Exception):
+            return found
+        found = found.__context__
+    return None

@@ -300,3 +300,26 @@ def _wait_for(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it does not become true")
+
+
+def test_ctrl_c_while_a_session_is_given_back_is_ctrl_c(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in its wake does not take its place; what fails by itself is no Ctrl-C."""
+    ctrl_c = True
+
+    def execute(self: psycopg.Connection[object], *_: object, **__: object) -> None:
+        try:
+            if ctrl_c:
+                raise KeyboardInterrupt
+        finally:
+            raise psycopg.OperationalError("another command is already in progress")
+
+    for stop in (pytest.raises(KeyboardInterrupt), ExitStack()):
+        with stop, db.connect() as connection:
+            connection.execute(PID)
+            monkeypatch.setattr(psycopg.Connection, "execute", execute)
+        monkeypatch.undo()
+        ctrl_c = False
+    with db.connect() as connection:
+        assert connection.execute(PID).scalar_one()
